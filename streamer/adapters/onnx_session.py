@@ -1,0 +1,152 @@
+"""A model file on onnxruntime: loaded, held against the contract, and advanced block by block."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from streamer.core.contract import (
+    NEXT_STATE_PREFIX,
+    STATE_PREFIX,
+    Array,
+    Block,
+    Signature,
+    TensorSpec,
+    check_signature,
+    fingerprint,
+    parse_manifest,
+)
+from streamer.errors import ConfigError, ContractError
+
+DTYPES = {
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+ERRORS_ONLY = 3  # onnxruntime's severity scale: 2 warns about every shape it merges
+
+
+class OnnxModel:
+    """A checked model bundle, ready to advance blocks.
+
+    path       the ONNX file
+    providers  onnxruntime execution providers in order of preference; one that is not available is refused
+    threads    threads inside one model call
+
+    Raises ConfigError for a file or provider that is not there, ContractError for a file that is not a model.
+    """
+
+    def __init__(
+        self, path: str | Path, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 1
+    ) -> None:
+        self.path = str(path)
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"model.path: cannot read {self.path!r}: {error.strerror}; name a model file") from None
+        self._session = _session(self.path, content, providers, threads)
+        meta = self._session.get_modelmeta()
+        self.manifest = parse_manifest(meta.custom_metadata_map, self.path)
+        self.signature: Signature = check_signature(
+            self.manifest, _specs(self._session.get_inputs()), _specs(self._session.get_outputs()), self.path
+        )
+        self.fingerprint = fingerprint(content, self.manifest)
+        self.providers: tuple[str, ...] = tuple(self._session.get_providers())
+        self._state_inputs = [STATE_PREFIX + s.name for s in self.signature.states]
+        self._outputs = ["quantiles", *(NEXT_STATE_PREFIX + s.name for s in self.signature.states)]
+        self._dry_run()
+
+    def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
+        """Quantiles (N, H, Q) at the emitted positions, and each row's state after its last step."""
+        feeds: dict[str, Array] = {
+            "value": block.value,
+            "observed": block.observed,
+            "time": block.time,
+            "length": block.length,
+            "emit": block.emit,
+            **dict(zip(self._state_inputs, state, strict=True)),
+        }
+        if self.manifest.static:
+            feeds["static"] = block.static
+        quantiles, *next_state = self._session.run(self._outputs, feeds)
+        return quantiles, next_state
+
+    def _dry_run(self) -> None:
+        """Advance empty streams once in every shape the daemon uses; also the warm-up of the first real call."""
+        horizon, levels = self.manifest.horizon, len(self.manifest.levels)
+        steps = (1,) if self.signature.max_steps == 1 else (1, 3)
+        for b, t, emitted in product((1, 2), steps, (True, False)):
+            block = empty_block(self.manifest.covariates, self.manifest.static, self.signature, b, t, emitted)
+            state = [np.zeros((b, *s.shape), s.dtype) for s in self.signature.states]
+            try:
+                quantiles, next_state = self.advance(block, state)
+            except Exception as error:  # onnxruntime raises a type of its own per status code
+                raise ContractError(
+                    f"{self.path}: fails on an empty stream with B={b}, T={t}, N={len(block.emit)}: "
+                    f"{str(error).splitlines()[0]:.300}"
+                ) from None
+            expected = (len(block.emit), horizon, levels)
+            if quantiles.shape != expected:
+                raise ContractError(
+                    f'{self.path}: manifest says horizon {horizon} and {levels} levels, so "quantiles" should be '
+                    f"{expected}, found {quantiles.shape}; export it again with `training export`"
+                )
+            for name, new, old in zip(self._state_inputs, next_state, state, strict=True):
+                if new.shape != old.shape:
+                    raise ContractError(f'{self.path}: "next_{name}" should be {old.shape}, found {new.shape}')
+
+
+def empty_block(
+    covariates: Sequence[str],
+    static: Sequence[str] | dict[str, tuple[str, ...]],
+    signature: Signature,
+    streams: int,
+    steps: int,
+    emitted: bool,
+) -> Block:
+    """A block of `streams` rows with nothing observed; every last step is emitted, or none."""
+    shape = (streams, steps, 1 + len(covariates))
+    last = np.arange(1, streams + 1, dtype=np.int64) * steps - 1
+    return Block(
+        value=np.zeros(shape, signature.value_dtype),
+        observed=np.zeros(shape, np.float32),
+        time=np.zeros(shape[:2], np.int64),
+        length=np.full(streams, steps, np.int64),
+        emit=last if emitted else last[:0],
+        static=np.zeros((streams, len(static)), np.int64),
+    )
+
+
+def _session(path: str, content: bytes, providers: Sequence[str], threads: int) -> ort.InferenceSession:
+    available = ort.get_available_providers()
+    if missing := [p for p in providers if p not in available]:
+        raise ConfigError(
+            f"model.providers: {missing[0]!r} is not available here, found {', '.join(available)}; "
+            "install the onnxruntime build that has it, or choose one of these"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    # a spinning pool would burn a core between blocks
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(content, options, providers=list(providers))
+    except Exception as error:  # onnxruntime raises a type of its own per status code
+        raise ContractError(
+            f"{path}: not an ONNX model that onnxruntime {ort.__version__} can load: "
+            f"{str(error).splitlines()[0]:.300}; export it again with `training export`"
+        ) from None
+
+
+def _specs(nodes: Sequence[ort.NodeArg]) -> list[TensorSpec]:
+    def dtype(node: ort.NodeArg) -> np.dtype[np.generic]:
+        return np.dtype(DTYPES.get(node.type, "object"))
+
+    return [TensorSpec(n.name, dtype(n), tuple(d if isinstance(d, int) else None for d in n.shape)) for n in nodes]

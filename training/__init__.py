@@ -1,0 +1,1 @@
+"""Tidecast's offline trainer: history in, one ONNX model bundle out."""

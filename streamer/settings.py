@@ -1,0 +1,264 @@
+"""Every option once: type, default, unit, meaning and price.
+
+YAML file  <  environment (STREAMER_KAFKA__GROUP_ID)  <  flags (--kafka.group_id)
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from streamer.errors import ConfigError
+from streamer.schema import Schema
+from streamer.setting_types import (
+    ALWAYS_TEXT,
+    Distinct,
+    FieldPath,
+    Number,
+    OptionValue,
+    Section,
+    Servers,
+    Start,
+    Topic,
+    TopicOrNone,
+    Unit,
+    conflict,
+    path_or,
+)
+from streamer.sources import Sources, explain, missing
+
+REQUIRED_TO_RUN = ("model.path", "kafka.group_id", "input.topics")
+OWN_SETTING = ("bootstrap_servers", "group_id", "group_instance_id")  # not to be given again in kafka.options
+
+
+class ModelSettings(Section):
+    path: str = Field(default="", description="The model: an ONNX file that keeps the model contract.")
+    providers: Annotated[tuple[str, ...], Distinct] = Field(
+        default=("CPUExecutionProvider",),
+        min_length=1,
+        description="onnxruntime's execution providers, in order of preference. One that is not available stops "
+        "the daemon; it never falls back to a slower one.",
+    )
+    threads: Annotated[int, Number, Unit("threads")] = Field(
+        default=1,
+        ge=1,
+        description="Threads inside one model call. More than 1 helps only large networks: small ones lose more "
+        "by handing work over, and one process per core scales better.",
+    )
+
+
+class InputFields(Section):
+    """Where an event's parts are found: dotted paths into the JSON, or the record's key or timestamp."""
+
+    stream: Annotated[str, path_or("$key")] = Field(
+        default="stream", description="The stream's id: a path, or `$key` for the record's key."
+    )
+    ts: Annotated[str, path_or("$timestamp")] = Field(
+        default="ts", description="The event's time: a path, or `$timestamp` for the record's Kafka timestamp."
+    )
+    ts_unit: Literal["ms", "s", "iso8601"] = Field(
+        default="ms",
+        description="Unit of the event's time. `ms` also reads ISO 8601 text; `s` may have a fraction.",
+    )
+    value: FieldPath = Field(default="value", description="The observed value.")
+    covariates: dict[str, FieldPath] = Field(
+        default={}, description="Name of a covariate to its path. One left out is at `covariates.NAME`."
+    )
+    static: dict[str, FieldPath] = Field(
+        default={}, description="Name of a static category to its path. One left out is at `static.NAME`."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "InputFields":
+        if self.ts == "$timestamp" and self.ts_unit != "ms":
+            raise conflict(
+                "input.fields.ts_unit",
+                f"found {self.ts_unit!r}, but a record's timestamp ($timestamp) is in ms always; remove it",
+            )
+        if len({self.stream, self.ts, self.value}) < 3:
+            raise conflict(
+                "input.fields",
+                f"stream {self.stream!r}, ts {self.ts!r} and value {self.value!r} share a path; give each its own",
+            )
+        return self
+
+
+class InputSettings(Section):
+    topics: Annotated[tuple[Topic, ...], Distinct] = Field(
+        default=(), description="Topics to read events from. A stream is one id in one partition of one topic."
+    )
+    fields: InputFields = InputFields()
+    start: Start = Field(
+        default="earliest",
+        description="Where a group without committed offsets begins: `earliest`, `latest`, or an ISO 8601 time. "
+        "`latest` skips all that is there already, and every stream starts cold.",
+    )
+    slot: Literal["floor", "nearest"] = Field(
+        default="floor",
+        description="The slot of a time between two: the one it lies in, or the nearest. `nearest` suits clocks "
+        "that jitter around the grid; an event may then belong to a slot that begins after it.",
+    )
+    max_gap_steps: Annotated[int, Number, Unit("steps")] = Field(
+        default=168,
+        ge=0,
+        description="Longest run of missing steps fed to the model before its state starts fresh. "
+        "Each missing step costs one step of the model.",
+    )
+    max_abs: Annotated[float, Number] = Field(
+        default=1e15,
+        gt=0,
+        description="Largest magnitude of a value; beyond it an event is rejected as `out_of_range`. "
+        "Large values lose precision: the model computes in float32.",
+    )
+    max_future_seconds: Annotated[float | None, Number, Unit("seconds")] = Field(
+        default=None,
+        ge=0,
+        description="How far an event may be ahead of its record's Kafka timestamp; beyond it, it is rejected as "
+        "`future`. Left out: one step and an hour. Much more lets one wrong clock close a stream to its "
+        "true events, which are then `late`.",
+    )
+    max_record_bytes: Annotated[int, Number, Unit("bytes")] = Field(
+        default=1 << 20,
+        ge=1,
+        description="Largest record that is decoded; a larger one is rejected as `too_large`. "
+        "Time and memory of decoding grow with it.",
+    )
+
+    @property
+    def start_ms(self) -> int | None:
+        """`start` as UTC epoch milliseconds; None for `earliest` and `latest`."""
+        if self.start in ("earliest", "latest"):
+            return None
+        return round(datetime.fromisoformat(self.start).timestamp() * 1000)
+
+
+class OutputSettings(Section):
+    topic: Topic = Field(default="forecasts", description="Topic the forecasts are published to.")
+    dead_letter_topic: TopicOrNone = Field(
+        default="", description="Topic for records that cannot be used. Empty: they are counted only, and lost."
+    )
+    compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
+        default="lz4",
+        description="Compression of what is published. `zstd` and `gzip` make it smaller and cost more CPU; "
+        "`none` costs network and disk.",
+    )
+
+
+class KafkaSettings(Section):
+    client: Literal["kafka-python"] = Field(default="kafka-python", description="Client library.")
+    bootstrap_servers: Servers = Field(
+        default="127.0.0.1:9092", description="Brokers to begin with, host:port, comma-separated."
+    )
+    group_id: str = Field(
+        default="",
+        description="Consumer group. Processes of one group share the partitions; committed offsets are its.",
+    )
+    group_instance_id: str = Field(
+        default="",
+        description="Fixed name of this member. Its partitions wait for it during a restart, so nobody rebalances, "
+        "and nobody serves them if it stays away, until the session times out. Empty: a dynamic member.",
+    )
+    options: dict[str, OptionValue] = Field(
+        default={},
+        description="Passed on to the client library under its own names (TLS, SASL, …). Values are treated as "
+        "secrets and never shown.",
+    )
+    connect_timeout_seconds: Annotated[float, Number, Unit("seconds")] = Field(
+        default=15.0,
+        gt=0,
+        description="How long a start may wait for a broker to answer before the daemon gives up. "
+        "Longer rides out a slow broker, and reports a wrong address later.",
+    )
+
+    @model_validator(mode="after")
+    def _options_are_usable(self) -> "KafkaSettings":
+        for key, secret in self.options.items():
+            own = key.replace(".", "_")
+            if own in OWN_SETTING:
+                raise conflict(f"kafka.options.{key}", f"this is a setting of its own; set kafka.{own} instead")
+            if any(t in key for t in ALWAYS_TEXT) and not isinstance(secret.get_secret_value(), str):
+                raise conflict(f"kafka.options.{key}", "found *** which is not text; put it in quotes")
+        return self
+
+    def client_options(self) -> dict[str, str | int | float | bool]:
+        """`options` in the clear, for the client and nothing else."""
+        return {key: secret.get_secret_value() for key, secret in self.options.items()}
+
+
+class StateSettings(Section):
+    max_streams: Annotated[int, Number, Unit("streams")] = Field(
+        default=1_000_000,
+        ge=1,
+        description="Most streams held in memory; a new one beyond is rejected as `too_many_streams`. Address space "
+        "is reserved for all at the start; a stream takes memory when it comes.",
+    )
+
+
+class DeliverySettings(Section):
+    commit_interval_seconds: Annotated[float, Number, Unit("seconds")] = Field(
+        default=0.1,
+        gt=0,
+        description="Time between commits. Longer ones cost forecasts delay, shorter ones throughput.",
+    )
+
+
+class HttpSettings(Section):
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address that `/metrics`, `/healthz` and `/readyz` listen on. `0.0.0.0` lets other machines in; "
+        "there is no authentication.",
+    )
+    port: Annotated[int, Number] = Field(default=9108, ge=0, le=65535, description="Port of the same; 0: off.")
+
+
+class Settings(Section):
+    """All settings of the daemon; frozen, so they hold for the life of the process."""
+
+    model: ModelSettings = ModelSettings()
+    input: InputSettings = InputSettings()
+    output: OutputSettings = OutputSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    state: StateSettings = StateSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    http: HttpSettings = HttpSettings()
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> "Settings":
+        out, dead = self.output.topic, self.output.dead_letter_topic
+        if out in self.input.topics:
+            raise conflict("output.topic", f"found {out!r}, which input.topics reads; choose another topic")
+        if dead and (dead == out or dead in self.input.topics):
+            other = "output.topic" if dead == out else "input.topics"
+            raise conflict(
+                "output.dead_letter_topic",
+                f"found {dead!r}, which is in {other} too; choose another topic, or leave it empty to turn it off",
+            )
+        return self
+
+
+SCHEMA = Schema(Settings)
+
+
+def load_settings(
+    arguments: Sequence[str], environ: Mapping[str, str], required: Collection[str] = REQUIRED_TO_RUN
+) -> Settings:
+    """The settings that a YAML file, the environment and flags make together; the later of them wins.
+
+    arguments  flags such as `--kafka.group_id x` or `--kafka.group_id=x`, and `--config FILE`
+    environ    the process's environment
+    required   settings that a command cannot do without
+
+    Raises ConfigError that lists every problem: a name that is not known, a value that cannot be used, a
+    required setting that is absent.
+    """
+    sources = Sources(SCHEMA, arguments, environ)
+    problems = [*sources.problems, *missing(sources, required)]
+    try:
+        settings = Settings.model_validate(sources.merged())
+    except ValidationError as error:
+        problems += explain(sources, error.errors(include_url=False))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings

@@ -55,7 +55,10 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         if (self.grid == "regular") != (self.step_ms is not None):
-            raise ValueError('step_ms must be a number on a "regular" grid and null on a "per_event" one')
+            raise ValueError(
+                'step_ms must be a number on a "regular" grid and null on a "per_event" one, '
+                f"found grid {self.grid!r} with step_ms {self.step_ms}"
+            )
         if not self.levels or list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must be increasing, found {list(self.levels)}")
         for what, names in (("covariates", self.covariates), *self.static.items()):
@@ -82,8 +85,10 @@ def parse_manifest(metadata: Mapping[str, str], path: str) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "manifest"
+        whole = isinstance(first["input"], dict)  # a missing entry, or entries that disagree: the message names them
+        found = "" if whole else f", found {first['input']!r:.200}"
         raise ContractError(
-            f"{path}: its manifest is wrong at {where!r}: {first['msg']}, found {first['input']!r:.200}; "
+            f"{path}: its manifest is wrong at {where!r}: {first['msg'].removeprefix('Value error, ')}{found}; "
             "export it again with `training export`"
         ) from None
 
@@ -235,19 +240,29 @@ def fingerprint(onnx_file: bytes, manifest: Manifest) -> str:
     """SHA-256, as hex, of the graph, its weights and the manifest without its optional line.
 
     Taken from the file's own bytes: serialising the graph again would tie saved states to a library's version.
+
+    Raises ContractError if the bytes are not a protobuf message.
     """
     digest = hashlib.sha256()
-    for number, content in _protobuf_fields(onnx_file):
-        if number in COMPUTING_FIELDS:
-            digest.update(b"%d:%d:" % (number, len(content)))
-            digest.update(content)
+    try:
+        for number, content in _protobuf_fields(onnx_file):
+            if number in COMPUTING_FIELDS:
+                digest.update(b"%d:%d:" % (number, len(content)))
+                digest.update(content)
+    except (IndexError, KeyError):  # the bytes end inside a field, or name a wire type that ONNX does not use
+        raise ContractError(
+            f"model {manifest.model_id}: its file is truncated or not an ONNX model; export it again"
+        ) from None
     core = manifest.model_dump(mode="json", exclude=set(OPTIONAL_LINE))
     digest.update(json.dumps(core, sort_keys=True, separators=(",", ":")).encode())
     return digest.hexdigest()
 
 
 def _protobuf_fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """A protobuf message's length-delimited top-level fields, in file order."""
+    """A protobuf message's length-delimited top-level fields, in file order.
+
+    Raises IndexError where the message ends inside a field, KeyError at a wire type that is not in use.
+    """
     at = 0
 
     def varint() -> int:
@@ -268,6 +283,8 @@ def _protobuf_fields(message: bytes) -> Iterator[tuple[int, bytes]]:
                 varint()
             case 2:
                 size = varint()
+                if at + size > len(message):
+                    raise IndexError("the message ends inside a field")
                 yield tag >> 3, message[at : at + size]
                 at += size
             case kind:

@@ -19,14 +19,16 @@ def pinball_loss(actual: Floats, predicted: Floats, levels: Floats) -> float:
     """
     levels = _checked(actual, predicted, levels)
     error = actual[..., None] - predicted
-    return _mean(np.maximum(levels * error, (levels - 1) * error))
+    return _mean_where_observed(actual, np.maximum(levels * error, (levels - 1) * error).mean(axis=-1))
 
 
 def absolute_error(actual: Floats, predicted: Floats) -> float:
-    """Mean absolute error of point forecasts; both of one shape, actual NaN where missing."""
-    if actual.shape != predicted.shape:
-        raise ValueError(f"actual {actual.shape} and predicted {predicted.shape} differ in shape")
-    return _mean(np.abs(actual - predicted))
+    """Mean absolute error of point forecasts; both of one shape, actual NaN where missing.
+
+    Raises ValueError if the shapes disagree.
+    """
+    _check_same_shape(actual, predicted)
+    return _mean_where_observed(actual, np.abs(actual - predicted))
 
 
 def mase(actual: Floats, predicted: Floats, scale: float) -> float:
@@ -41,24 +43,33 @@ def mase(actual: Floats, predicted: Floats, scale: float) -> float:
 
 def seasonal_naive_error(history: Floats, season: int) -> float:
     """Mean |y[t] − y[t − season]| over a history (T,), NaN where missing: the scale of MASE."""
-    return _mean(np.abs(history[season:] - history[:-season]))
+    change = np.abs(history[season:] - history[:-season])
+    return _mean_where_observed(change, change)
 
 
 def coverage(actual: Floats, lower: Floats, upper: Floats) -> float:
-    """Share of the observed actuals inside [lower, upper]; all of one shape."""
-    inside = ((actual >= lower) & (actual <= upper)).astype(float)
-    return _mean(np.where(np.isnan(actual), np.nan, inside))
+    """Share of the observed actuals inside [lower, upper]; all of one shape.
+
+    Raises ValueError if the shapes disagree.
+    """
+    _check_same_shape(actual, lower, upper)
+    return _mean_where_observed(actual, ((actual >= lower) & (actual <= upper)).astype(float))
 
 
 def smape(actual: Floats, predicted: Floats) -> float:
-    """Symmetric mean absolute percentage error, in percent (0 to 200), as in the M4 competition."""
+    """Symmetric mean absolute percentage error, in percent (0 to 200), as in the M4 competition.
+
+    Raises ValueError if the shapes disagree.
+    """
+    _check_same_shape(actual, predicted)
     size = np.abs(actual) + np.abs(predicted)
-    return 200 * _mean(np.abs(actual - predicted) / np.where(size == 0, 1, size))
+    return 200 * _mean_where_observed(actual, np.abs(actual - predicted) / np.where(size == 0, 1, size))
 
 
 def crossing(predicted: Floats) -> float:
     """Share of neighbouring quantile pairs (…, Q) in the wrong order; 0 is required of every model."""
-    return float(np.mean(np.diff(predicted, axis=-1) < 0)) if predicted.shape[-1] > 1 else 0.0
+    wrong = np.diff(predicted, axis=-1) < 0
+    return float(wrong.mean()) if wrong.size else 0.0
 
 
 def _checked(actual: Floats, predicted: Floats, levels: Floats) -> Floats:
@@ -67,6 +78,13 @@ def _checked(actual: Floats, predicted: Floats, levels: Floats) -> Floats:
     return np.asarray(levels, float)
 
 
-def _mean(values: Floats) -> float:
-    seen = values[~np.isnan(values)]
+def _check_same_shape(actual: Floats, *others: Floats) -> None:
+    for other in others:
+        if other.shape != actual.shape:
+            raise ValueError(f"actual {actual.shape} and predicted {other.shape} differ in shape")
+
+
+def _mean_where_observed(actual: Floats, losses: Floats) -> float:
+    """A NaN forecast of an observed value makes the mean NaN: it must not score better by forecasting less."""
+    seen = losses[~np.isnan(actual)]
     return float(seen.mean()) if seen.size else float("nan")

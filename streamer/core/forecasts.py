@@ -1,0 +1,51 @@
+"""What comes out of the engine: a forecast for every accepted event, a reason for every other record."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.core.decoding import Rejection
+from streamer.core.events import Partition, Records
+from streamer.core.timegrid import Ints, Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """What became of one `Records`.
+
+    index      (n,)       positions of the accepted events in the records, increasing
+    stream     n ids
+    origin     (n,)       int64 UTC epoch milliseconds
+    warm       (n,)       whether the stream has seen `warmup_steps` since its state was fresh
+    quantiles  (n, H, Q)  float32, stream units; NaN where the model gave nothing finite even from a fresh state
+    rejected              the other records, each with its reason
+    """
+
+    records: Records
+    index: Ints
+    stream: list[str]
+    origin: Ints
+    warm: Mask
+    quantiles: npt.NDArray[np.float32]
+    rejected: list[Rejection]
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A stream whose state broke and was started fresh, and the time of the step at which it did."""
+
+    partition: Partition
+    stream: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One batch: its forecasts, one for each `Records` given, and the streams that had to be reset."""
+
+    forecasts: list[Forecasts]
+    resets: list[Reset]

@@ -1,0 +1,82 @@
+"""A broken state touches one stream only: find the rows that broke, and step them alone to where they did.
+
+A state is broken when it holds a number that is not finite or has exploded, or when its forecast is not finite.
+Inputs are finite before they come here, so a break is the model's own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.core.contract import Array, Block, Model
+from streamer.core.timegrid import Mask
+
+EXPLODED = 1e36  # two decades below float32's end; the square of the largest input.max_abs of sense is far below
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What became of one row stepped alone.
+
+    quantiles  (n, H, Q)  of the row's emitted steps; NaN where even a fresh state gave none
+    state      one (1, …) per state tensor
+    resets     the steps at which its state started fresh
+    """
+
+    quantiles: npt.NDArray[np.float32]
+    state: list[Array]
+    resets: list[int]
+
+
+def broken_rows(block: Block, quantiles: npt.NDArray[np.float32], states: Sequence[Array]) -> Mask | None:
+    """Which rows (B,) broke; None, quickly, when none did."""
+    sound = all(_sound(state) for state in states) and np.isfinite(quantiles).all()
+    if sound:
+        return None
+    broken = np.zeros(len(block.length), bool)
+    for state in states:
+        if state.dtype.kind == "f":
+            flat = state.reshape(len(state), -1)
+            broken |= ~(np.abs(flat) < EXPLODED).all(axis=1)
+    unusable = ~np.isfinite(quantiles).all(axis=(1, 2))
+    broken[block.emit[unusable] // block.time.shape[1]] = True
+    return broken
+
+
+def step_alone(model: Model, block: Block, row: int, state: Sequence[Array]) -> Alone:
+    """Advance one row of a block step by step from its old state (1, …), reset where it breaks."""
+    state, quantiles, resets = list(state), [], []
+    for t, step in enumerate(_single_steps(block, row)):
+        result, after = model.advance(step, state)
+        if broken_rows(step, result, after) is not None:
+            resets.append(t)
+            result, after = model.advance(step, [np.zeros_like(s) for s in state])
+            if broken_rows(step, result, after) is not None:
+                result, after = np.full_like(result, np.nan), [np.zeros_like(s) for s in state]
+        quantiles.append(result)
+        state = after
+    return Alone(np.concatenate(quantiles), state, resets)
+
+
+def _sound(state: Array) -> bool:
+    if state.dtype.kind != "f":
+        return True
+    return bool(state.max(initial=0) < EXPLODED and state.min(initial=0) > -EXPLODED)  # a NaN fails both
+
+
+def _single_steps(block: Block, row: int) -> Iterator[Block]:
+    width = block.time.shape[1]
+    emitted = set(block.emit.tolist())
+    for t in range(int(block.length[row])):
+        here = np.zeros(int(row * width + t in emitted), np.int64)
+        yield replace(
+            block,
+            value=block.value[row : row + 1, t : t + 1],
+            observed=block.observed[row : row + 1, t : t + 1],
+            time=block.time[row : row + 1, t : t + 1],
+            length=np.ones(1, np.int64),
+            emit=here,
+            static=block.static[row : row + 1],
+        )

@@ -90,8 +90,8 @@ def echo(poison: tuple[float, float] = (-999.0, math.nan), **design) -> onnx.Mod
     echo ({d.inputs()}, {value}[B, {c}] state_last, int64[B] state_steps, int64[B] state_clock)
         => (float[N, {h}, {q}] quantiles,
             {value}[B, {c}] next_state_last, int64[B] next_state_steps, int64[B] next_state_clock)
-    <int64[1] first = {{1}}, int64[1] rest = {{2}}, int64 zero = {{0}}, int64 one = {{1}},
-     int64[2] flat_values = {{-1, {c}}}, int64[1] flat = {{-1}}, int64[3] cube = {{-1, 1, 1}}, float thousand = {{1000}}>
+    <int64[1] first = {{1}}, int64 zero = {{0}}, int64 one = {{1}}, float thousand = {{1000}},
+     int64[2] flat_values = {{-1, {c}}}, int64[1] flat = {{-1}}, int64[3] cube = {{-1, 1, 1}}>
     {{
         block = Shape <start = 0, end = 2> (time)
         steps_of_block = Gather (block, one)

@@ -1,0 +1,55 @@
+"""Replay: events from a file through the very engine that the daemon runs, forecasts to a file."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from streamer.core.engine import Engine
+from streamer.core.events import Records
+from streamer.core.forecasts import Outcome
+from streamer.core.wire import ForecastEncoder
+
+
+@dataclass
+class Tally:
+    """What a replay did; consumed = accepted + all rejected."""
+
+    consumed: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    resets: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one batch."""
+        for forecasts in outcome.forecasts:
+            self.consumed += len(forecasts.records)
+            self.accepted += len(forecasts)
+            self.rejected.update(rejection.reason for rejection in forecasts.rejected)
+        self.resets += len(outcome.resets)
+
+    def __str__(self) -> str:
+        reasons = "".join(f" {reason}={count}" for reason, count in sorted(self.rejected.items()))
+        return f"consumed={self.consumed} accepted={self.accepted} rejected={self.rejected.total()}{reasons}"
+
+
+def replay(
+    engine: Engine,
+    source: Iterable[Records],
+    sink: BinaryIO,
+    watch: Callable[[Outcome], None] = lambda outcome: None,
+) -> Tally:
+    """Forecast every accepted event of a source and write the forecasts as lines.
+
+    watch  sees each batch's outcome as it is written
+    """
+    encoder = ForecastEncoder(engine.model.manifest)
+    tally = Tally()
+    for records in source:
+        outcome = engine.advance([records])
+        for forecasts in outcome.forecasts:
+            sink.writelines(line + b"\n" for line in encoder.encode(forecasts))
+        sink.flush()
+        tally.add(outcome)
+        watch(outcome)
+    return tally

@@ -1,0 +1,64 @@
+"""A real Kafka broker for every test that asks; a machine that cannot run one fails the tests, it never skips them."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.broker import Cluster
+from tests.integration.launcher import KafkaUnavailableError, Launcher, find_launcher
+
+BOOTSTRAP_VARIABLE = "TIDECAST_TEST_BOOTSTRAP"
+
+
+KAFKA_PYTHON_WARNINGS = (
+    "ignore:(read|open)_text is deprecated:DeprecationWarning",  # while it is imported, on Python 3.11 and 3.12
+    r"ignore:unclosed <socket.*laddr=\('0\.0\.0\.0', \d+\)>:ResourceWarning",  # it leaves refused connections to the GC
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but for kafka-python's own."""
+    for warning in KAFKA_PYTHON_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Launcher:
+    """The way brokers are run on this machine."""
+    try:
+        return find_launcher()
+    except KafkaUnavailableError as problem:
+        pytest.fail(str(problem), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a broker shared by all tests of the run answers; use topics and groups of your own on it."""
+    if given := os.environ.get(BOOTSTRAP_VARIABLE):
+        yield given
+        return
+    cluster = Cluster(request.getfixturevalue("launcher"))
+    try:
+        cluster.start()
+        yield cluster.bootstrap
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def make_cluster(launcher: Launcher) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters of a test's own, to be stopped and killed: `make_cluster(brokers=3, settings={…})`.
+
+    Not started yet. Closed after the test.
+    """
+    clusters: list[Cluster] = []
+
+    def make(**options: Any) -> Cluster:
+        clusters.append(Cluster(launcher, **options))
+        return clusters[-1]
+
+    yield make
+    for cluster in clusters:
+        cluster.close()

@@ -8,6 +8,7 @@ Deterministic and without I/O: any split of a log into batches gives the same fo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +29,12 @@ NO_ROW = -1
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """An arena row whose state broke: at which of the batch's steps, and that step's time."""
+    """An arena row whose state broke: at which of the batch's steps, its time, and the first step in a new state."""
 
     row: int
-    step: int
     time: int
+    step: int
+    begins: int
 
 
 class Engine:
@@ -134,7 +136,7 @@ class Engine:
             for run, block in steps.blocks(signature.max_steps or MAX_STEPS):
                 result, resets = self._advance_block(run, block)
                 quantiles[begin + run.events] = result
-                broken += [replace(b, step=steps_before + b.step) for b in resets]
+                broken += [replace(b, step=steps_before + b.step, begins=steps_before + b.begins) for b in resets]
             steps_before += len(steps.event)
         return quantiles, broken
 
@@ -149,7 +151,7 @@ class Engine:
             for state, own in zip(after, alone.state, strict=True):
                 state[b] = own[0]
             row, first = int(run.row[b]), int(run.first[b])
-            resets += [Broken(row, first + t, int(block.time[b, t])) for t in alone.resets]
+            resets += [Broken(row, int(block.time[b, t]), first + t, first + begins) for t, begins in alone.resets]
         self.arena.scatter(run.row, after)
         return quantiles, resets
 
@@ -161,7 +163,7 @@ class Engine:
         begun = begun[np.maximum.accumulate(np.where(anchor, np.arange(len(accepted)), 0))]
         for b in broken:
             after = (accepted.row == b.row) & (done > b.step)
-            begun[after] = np.maximum(begun[after], b.step)
+            begun[after] = np.maximum(begun[after], b.begins)
         return done - begun
 
 
@@ -223,7 +225,7 @@ def _laid_out_parts(accepted: Accepted) -> Iterator[tuple[int, Accepted]]:
     """The events in parts whose steps fit in memory together, each with the position of its first event."""
     part = np.cumsum(accepted.steps) // MAX_LAID_OUT_STEPS
     edges = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
-    for begin, end in zip(edges, [*edges[1:], len(accepted)], strict=True):
+    for begin, end in pairwise([*edges, len(accepted)]):
         starts = accepted.starts[begin:end].copy()
         starts[0] = True
         yield (

@@ -22,12 +22,13 @@ class Alone:
 
     quantiles  (n, H, Q)  of the row's emitted steps; NaN where even a fresh state gave none
     state      one (1, …) per state tensor
-    resets     the steps at which its state started fresh
+    resets     the steps at which its state broke, each with the first step in the new state: the same step,
+               or the next where that step breaks a fresh state too
     """
 
     quantiles: npt.NDArray[np.float32]
     state: list[Array]
-    resets: list[int]
+    resets: list[tuple[int, int]]
 
 
 def broken_rows(block: Block, quantiles: npt.NDArray[np.float32], states: Sequence[Array]) -> Mask | None:
@@ -47,14 +48,17 @@ def broken_rows(block: Block, quantiles: npt.NDArray[np.float32], states: Sequen
 
 def step_alone(model: Model, block: Block, row: int, state: Sequence[Array]) -> Alone:
     """Advance one row of a block step by step from its old state (1, …), reset where it breaks."""
-    state, quantiles, resets = list(state), [], []
+    state, quantiles = list(state), []
+    resets: list[tuple[int, int]] = []
     for t, step in enumerate(_single_steps(block, row)):
         result, after = model.advance(step, state)
         if broken_rows(step, result, after) is not None:
-            resets.append(t)
-            result, after = model.advance(step, [np.zeros_like(s) for s in state])
+            nothing = [np.zeros_like(s) for s in state]
+            result, after = model.advance(step, nothing)
+            begins = t
             if broken_rows(step, result, after) is not None:
-                result, after = np.full_like(result, np.nan), [np.zeros_like(s) for s in state]
+                result, after, begins = np.full_like(result, np.nan), nothing, t + 1
+            resets.append((t, begins))
         quantiles.append(result)
         state = after
     return Alone(np.concatenate(quantiles), state, resets)

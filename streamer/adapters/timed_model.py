@@ -1,0 +1,33 @@
+"""A model whose every call is timed; to the engine it is the model."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from streamer.core.contract import Array, Block, Manifest, Model, Signature
+
+
+class TimedModel:
+    """Tells `on_block` each block that was advanced and the seconds it took."""
+
+    def __init__(
+        self, model: Model, on_block: Callable[[Block, float], None], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._model, self._on_block, self._clock = model, on_block, clock
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._model.manifest
+
+    @property
+    def signature(self) -> Signature:
+        return self._model.signature
+
+    def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
+        """Quantiles (N, H, Q) at the emitted positions, and every row's state after its last step."""
+        begin = self._clock()
+        result = self._model.advance(block, state)
+        self._on_block(block, self._clock() - begin)
+        return result

@@ -1,0 +1,283 @@
+"""The metrics: what moves each of them, and that the documentation lists them all."""
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
+import streamer
+from streamer.adapters.metrics import BatchHistogram, Metrics, record_times
+from streamer.core.contract import Block, Manifest
+from streamer.core.decoding import Rejection
+from streamer.core.events import REASONS, Partition, Records
+from streamer.core.forecasts import Forecasts, Outcome, Reset
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
+EVENTS_3 = Partition("events", 3)
+EVENTS_4 = Partition("events", 4)
+
+
+class Clock:
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def metrics(clock) -> Metrics:
+    return Metrics(clock)
+
+
+def value(metrics, name, **labels):
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def outcome(accepted, reasons=(), resets=0):
+    n = accepted + len(reasons)
+    records = Records(EVENTS_3, range(n), range(1000, 1000 + n), [b"k"] * n, [b"{}"] * n)
+    rejected = [Rejection(accepted + i, reason, "…") for i, reason in enumerate(reasons)]
+    forecasts = Forecasts(
+        records=records,
+        index=np.arange(accepted),
+        stream=["s"] * accepted,
+        origin=np.zeros(accepted, np.int64),
+        warm=np.ones(accepted, bool),
+        quantiles=np.zeros((accepted, 1, 1), np.float32),
+        rejected=rejected,
+    )
+    return Outcome([forecasts], [Reset(EVENTS_3, "s", 0)] * resets)
+
+
+def block(lengths):
+    shape = (len(lengths), max(lengths), 1)
+    return Block(
+        value=np.zeros(shape, np.float32),
+        observed=np.zeros(shape, np.float32),
+        time=np.zeros(shape[:2], np.int64),
+        length=np.array(lengths),
+        emit=np.zeros(0, np.int64),
+        static=np.zeros((len(lengths), 0), np.int64),
+    )
+
+
+def test_every_consumed_record_is_accepted_or_rejected_for_one_reason(metrics):
+    metrics.batch_advanced(outcome(5, ["late", "late", "not_json"]), streams=2, arena_bytes=640)
+    metrics.batch_advanced(outcome(1, ["late"]), streams=3, arena_bytes=960)
+    assert value(metrics, "streamer_records_consumed_total") == 10
+    assert value(metrics, "streamer_events_accepted_total") == 6
+    assert value(metrics, "streamer_events_rejected_total", reason="late") == 3
+    assert value(metrics, "streamer_events_rejected_total", reason="not_json") == 1
+    assert value(metrics, "streamer_batch_records_count") == 2
+    assert value(metrics, "streamer_batch_records_sum") == 10
+
+
+def test_a_reason_nobody_met_yet_is_already_there_at_zero(metrics):
+    assert {reason: value(metrics, "streamer_events_rejected_total", reason=reason) for reason in REASONS} == (
+        dict.fromkeys(REASONS, 0)
+    )
+
+
+def test_streams_and_their_memory_are_those_after_the_batch_or_the_release(metrics):
+    metrics.batch_advanced(outcome(1), streams=3, arena_bytes=960)
+    assert (value(metrics, "streamer_active_streams"), value(metrics, "streamer_arena_bytes")) == (3, 960)
+    metrics.streams_released(streams=1, arena_bytes=320)
+    assert (value(metrics, "streamer_active_streams"), value(metrics, "streamer_arena_bytes")) == (1, 320)
+
+
+def test_a_reset_stream_is_counted(metrics):
+    metrics.batch_advanced(outcome(2, resets=2), streams=2, arena_bytes=0)
+    assert value(metrics, "streamer_state_resets_total") == 2
+
+
+def test_a_block_counts_its_rows_its_longest_row_and_what_was_only_padding(metrics):
+    metrics.block_advanced(block([5, 3, 1]), seconds=0.004)
+    assert value(metrics, "streamer_model_calls_total") == 1
+    assert value(metrics, "streamer_block_rows_sum") == 3
+    assert value(metrics, "streamer_block_steps_sum") == 5
+    assert value(metrics, "streamer_model_steps_total") == 9
+    assert value(metrics, "streamer_padding_steps_total") == 6
+    assert value(metrics, "streamer_inference_seconds_bucket", le="0.002") == 0
+    assert value(metrics, "streamer_inference_seconds_bucket", le="0.005") == 1
+
+
+def test_a_commit_counts_what_it_published_and_how_long_that_took(metrics):
+    metrics.committed(np.array([1_000, 2_000]), dead_letters=3, seconds=0.03, now_ms=2_500)
+    assert value(metrics, "streamer_commits_total") == 1
+    assert value(metrics, "streamer_forecasts_published_total") == 2
+    assert value(metrics, "streamer_dead_letters_published_total") == 3
+    assert value(metrics, "streamer_commit_seconds_sum") == 0.03
+    assert value(metrics, "streamer_end_to_end_seconds_count") == 2
+    assert value(metrics, "streamer_end_to_end_seconds_sum") == 2.0
+
+
+def test_a_record_from_a_clock_that_runs_ahead_took_no_time(metrics):
+    metrics.committed(np.array([9_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
+    assert value(metrics, "streamer_end_to_end_seconds_bucket", le="0.01") == 1
+    assert value(metrics, "streamer_end_to_end_seconds_sum") == 0
+
+
+def test_a_record_without_timestamp_is_published_but_its_delay_unknown(metrics):
+    metrics.committed(np.array([-1, 2_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
+    assert value(metrics, "streamer_forecasts_published_total") == 2
+    assert value(metrics, "streamer_end_to_end_seconds_count") == 1
+
+
+def test_record_times_are_those_of_the_accepted_events():
+    [forecasts] = outcome(2, ["late"]).forecasts
+    assert record_times(forecasts).tolist() == [1000, 1001]
+
+
+def test_record_times_of_a_file_are_unknown():
+    [forecasts] = outcome(2).forecasts
+    file = Records(EVENTS_3, range(2), None, [None] * 2, [b"{}"] * 2)
+    of_a_file = Forecasts(file, *(getattr(forecasts, name) for name in Forecasts.__slots__[1:]))
+    assert record_times(of_a_file).tolist() == [-1, -1]
+
+
+def test_the_lag_of_a_revoked_partition_disappears(metrics):
+    metrics.assigned([EVENTS_3, EVENTS_4])
+    assert value(metrics, "streamer_assigned_partitions") == 2
+    assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="3") is None
+    metrics.lag_seen({EVENTS_3: 7, EVENTS_4: 0})
+    assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="3") == 7
+    metrics.assigned([EVENTS_4])
+    assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="3") is None
+    assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="4") == 0
+    metrics.lag_seen({})
+    assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="4") is None
+    assert value(metrics, "streamer_assigned_partitions") == 1
+
+
+def test_time_since_progress_grows_until_the_loop_turns(metrics, clock):
+    clock.seconds += 12
+    assert value(metrics, "streamer_since_progress_seconds") == 12
+    metrics.progressed()
+    clock.seconds += 1
+    assert value(metrics, "streamer_since_progress_seconds") == metrics.seconds_since_progress() == 1
+
+
+def test_build_and_model_say_what_runs(metrics):
+    manifest = Manifest(
+        contract=1,
+        name="gru-64",
+        version="3",
+        cell="gru",
+        grid="regular",
+        step_ms=1,
+        horizon=24,
+        levels=(0.5,),
+        warmup_steps=0,
+    )
+    metrics.serving(manifest, "ab12", ["CPUExecutionProvider"])
+    text = generate_latest(metrics.registry).decode()
+    [model] = re.findall(r"^streamer_model_info\{(.*)\} 1\.0$", text, re.MULTILINE)
+    assert sorted(model.split(",")) == [
+        'cell="gru"',
+        'fingerprint="ab12"',
+        'horizon="24"',
+        'name="gru-64"',
+        'providers="CPUExecutionProvider"',
+        'version="3"',
+    ]
+    assert re.search(
+        rf'^streamer_build_info\{{.*version="{re.escape(streamer.__version__)}".*\}} 1\.0$', text, re.MULTILINE
+    )
+
+
+def test_two_processes_worth_of_metrics_share_nothing(metrics, clock):
+    metrics.batch_advanced(outcome(1), 1, 1)
+    assert value(Metrics(clock), "streamer_records_consumed_total") == 0
+
+
+def test_the_process_itself_is_measured(metrics):
+    assert value(metrics, "process_resident_memory_bytes") > 0
+
+
+def test_counting_an_array_equals_observing_each_value():
+    rng = np.random.default_rng(7)
+    buckets = (0.01, 0.1, 1.0, 10.0)
+    values = np.concatenate([rng.lognormal(0, 3, 2_000), buckets, [0.0]])  # bounds themselves belong to their bucket
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    many = BatchHistogram("delay_seconds", "Delay.", buckets, ours)
+    one = Histogram("delay_seconds", "Delay.", buckets=buckets, registry=theirs)
+    for part in np.split(values, [1, 500, 501]):
+        many.observe_many(part)
+    for v in values:
+        one.observe(v)
+    assert counts(ours) == counts(theirs)
+    assert ours.get_sample_value("delay_seconds_sum") == pytest.approx(theirs.get_sample_value("delay_seconds_sum"))
+
+
+def test_a_histogram_of_nothing_is_complete():
+    registry = CollectorRegistry()
+    histogram = BatchHistogram("delay_seconds", "Delay.", (0.5, 1.0), registry)
+    histogram.observe_many(np.zeros(0))
+    assert counts(registry) == {"0.5": 0, "1.0": 0, "+Inf": 0}
+    assert registry.get_sample_value("delay_seconds_count") == 0
+
+
+def test_counting_10000_delays_at_once_is_far_cheaper_than_one_by_one():
+    values = np.random.default_rng(7).lognormal(0, 3, 10_000)
+    many = BatchHistogram("many_seconds", "Delay.", (0.01, 0.1, 1.0), CollectorRegistry())
+    one = Histogram("one_seconds", "Delay.", buckets=(0.01, 0.1, 1.0), registry=CollectorRegistry())
+    at_once = min(_seconds(lambda: many.observe_many(values)) for _ in range(5))
+    one_by_one = min(_seconds(lambda: [one.observe(v) for v in values.tolist()]) for _ in range(3))
+    assert at_once < one_by_one / 5  # about 40 times
+
+
+def test_every_metric_is_documented_and_every_documented_metric_exists(metrics):
+    assert documented() == exposed(metrics)
+
+
+def test_every_metric_explains_itself(metrics):
+    assert [family.name for family in metrics.registry.collect() if not family.documentation.endswith(".")] == []
+
+
+def exposed(metrics):
+    """Name → type and labels, from the text that Prometheus reads."""
+    metrics.lag_seen({EVENTS_3: 1})
+    manifest = Manifest(
+        contract=1,
+        name="m",
+        version="1",
+        cell="gru",
+        grid="regular",
+        step_ms=1,
+        horizon=1,
+        levels=(0.5,),
+        warmup_steps=0,
+    )
+    metrics.serving(manifest, "f", ["p"])
+    text = generate_latest(metrics.registry).decode()
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    return {name: (kind, _labels(name, text)) for name, kind in types.items()}
+
+
+def _labels(name, text):
+    sets = re.findall(rf"^{name}(?:_bucket)?\{{(.*)\}} ", text, re.MULTILINE)
+    return {label for labels in sets for label in re.findall(r'(\w+)="', labels)} - {"le"}
+
+
+def documented():
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*?)\| .+ \| .+ \|$", DOCUMENT.read_text(), re.MULTILINE)
+    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def counts(registry):
+    samples = [s for family in registry.collect() for s in family.samples if s.name.endswith("_bucket")]
+    return {s.labels["le"]: s.value for s in samples}
+
+
+def _seconds(call):
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin

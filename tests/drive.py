@@ -60,7 +60,9 @@ def run(engine: Engine, *batch: Records) -> tuple[list[Seen], list[tuple[int, st
     rejected: list[tuple[int, str]] = []
     for forecasts in engine.advance(batch).forecasts:
         offsets, (topic, number) = forecasts.records.offsets, forecasts.records.partition
-        columns = zip(forecasts.index, forecasts.stream, forecasts.origin, forecasts.warm, forecasts.quantiles, strict=True)
+        columns = zip(
+            forecasts.index, forecasts.stream, forecasts.origin, forecasts.warm, forecasts.quantiles, strict=True
+        )
         seen += [Seen(f"{topic}-{number}-{offsets[i]}", s, int(o), bool(w), q) for i, s, o, w, q in columns]
         rejected += [(offsets[r.index], r.reason) for r in forecasts.rejected]
     return seen, rejected
@@ -78,7 +80,7 @@ def run_all(engine: Engine, cut: Iterable[Records]) -> tuple[list[Seen], list[tu
 
 
 def assert_same_forecasts(found: Sequence[Seen], expected: Sequence[Seen], tolerance: float = 1e-5) -> None:
-    """Equal as published forecasts are: within tolerance of the number or of the stream's scale, whichever is larger."""
+    """Equal within tolerance of the number or of its stream's scale, whichever is larger."""
     assert [f[:4] for f in found] == [e[:4] for e in expected]
     scale: dict[str, float] = {}
     for e in expected:

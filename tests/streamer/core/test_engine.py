@@ -224,7 +224,11 @@ def test_a_broken_state_resets_its_own_stream_at_its_own_step_in_any_batching(tm
     for part in batches(log, [size] * (len(log) // size)):
         outcome = eng.advance([part])
         resets += outcome.resets
-        seen += [(s, bool(w), q[0, 1]) for f in outcome.forecasts for s, w, q in zip(f.stream, f.warm, f.quantiles, strict=True)]
+        seen += [
+            (s, bool(w), q[0, 1])
+            for f in outcome.forecasts
+            for s, w, q in zip(f.stream, f.warm, f.quantiles, strict=True)
+        ]
     assert [(r.partition.number, r.stream, r.time) for r in resets] == [(0, "b", 3 * HOUR)] * len(resets)
     assert len(resets) == 1
     for name in "ac":

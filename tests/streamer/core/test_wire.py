@@ -1,0 +1,87 @@
+"""What is published: forecasts that a consumer can read back exactly, and dead letters that explain themselves."""
+
+import json
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from streamer.core.contract import Manifest
+from streamer.core.decoding import Rejection
+from streamer.core.events import Partition, Records
+from streamer.core.forecasts import Forecasts
+from streamer.core.wire import ForecastEncoder, dead_letter_headers
+
+
+def manifest(levels=(0.1, 0.5, 0.9), horizon=2, step_ms=3_600_000):
+    return Manifest(
+        contract=1, name="gru-64", version="3", cell="gru", grid="regular" if step_ms else "per_event",
+        step_ms=step_ms, horizon=horizon, levels=levels, warmup_steps=0,
+    )  # fmt: skip
+
+
+def forecasts(quantiles, streams, offsets, origin=1_700_000_000_000, topic="events"):
+    n = len(streams)
+    raw = Records(Partition(topic, 3), offsets, None, [None] * len(offsets), [b""] * len(offsets))
+    index = np.arange(len(offsets) - n, len(offsets))
+    return Forecasts(raw, index, streams, np.full(n, origin), np.arange(n) > 0, np.asarray(quantiles, np.float32), [])
+
+
+def test_a_forecast_looks_like_this():
+    quantiles = [[[1, 2, 3], [4, 5.5, 1e6]], [[0.1, 1e-20, 3], [-0.0, np.nan, 16777216]]]
+    lines = ForecastEncoder(manifest()).encode(forecasts(quantiles, ["meter-17", 'a,"b"\n'], [7, 88123, 88125]))
+    assert lines == [
+        b'{"id":"events-3-88123","stream":"meter-17","origin":1700000000000,"step_ms":3600000,"model":"gru-64@3",'
+        b'"warm":false,"quantiles":{"0.1":[1.0,4.0],"0.5":[2.0,5.5],"0.9":[3.0,1000000.0]}}',
+        b'{"id":"events-3-88125","stream":"a,\\"b\\"\\n","origin":1700000000000,"step_ms":3600000,"model":"gru-64@3",'
+        b'"warm":true,"quantiles":{"0.1":[0.1,-0.0],"0.5":[1e-20,null],"0.9":[3.0,16777216.0]}}',
+    ]
+
+
+@given(
+    quantiles=arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(0, 4), st.integers(1, 3), st.integers(1, 3)),
+        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    data=st.data(),
+)
+def test_every_number_and_name_comes_back_exactly(quantiles, data):
+    n, horizon, q = quantiles.shape
+    levels = (0.05, 0.5, 0.975)[:q]
+    names = data.draw(st.lists(st.text(min_size=1), min_size=n, max_size=n))
+    topic = data.draw(st.sampled_from(["events", 'a "file".jsonl']))
+    made = forecasts(quantiles, names, list(range(n)), topic=topic)
+    read = [json.loads(line) for line in ForecastEncoder(manifest(levels, horizon, None)).encode(made)]
+    assert [r["id"] for r in read] == [f"{topic}-3-{i}" for i in range(n)]
+    assert [r["stream"] for r in read] == names
+    assert all(r["step_ms"] is None for r in read)
+    for found, expected in zip(read, quantiles, strict=True):
+        assert list(found["quantiles"]) == [repr(level) for level in levels]
+        back = np.array(list(found["quantiles"].values()), np.float32).T
+        np.testing.assert_array_equal(back, expected)
+
+
+def test_a_dead_letter_keeps_its_headers_and_says_why_and_where():
+    own = [("trace", b"17"), ("trace", b"18")]
+    raw = Records(Partition("events", 3), [41, 42], [0, 0], [None] * 2, [b"x"] * 2, headers=[[], own].__getitem__)
+    headers = dead_letter_headers(Rejection(1, "not_json", "the value is not JSON: é"), raw)
+    assert headers == [
+        *own,
+        ("__streams.errors.exception", b"not_json"),
+        ("__streams.errors.message", "the value is not JSON: é".encode()),
+        ("__streams.errors.topic", b"events"),
+        ("__streams.errors.partition", b"3"),
+        ("__streams.errors.offset", b"42"),
+    ]
+
+
+def test_a_record_from_a_file_has_no_headers_of_its_own():
+    raw = Records(Partition("f", 0), [0], None, [None], [b"x"])
+    headers = dead_letter_headers(Rejection(0, "not_json", "\ud800"), raw)
+    assert headers[1] == ("__streams.errors.message", b"?")
+
+
+def test_no_accepted_event_gives_no_line():
+    assert ForecastEncoder(manifest()).encode(forecasts(np.zeros((0, 2, 3)), [], [1, 2])) == []

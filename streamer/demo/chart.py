@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from streamer.demo import UNITS
-from streamer.demo.forecasts import TestForecasts
+from streamer.demo.forecasts import ScoredForecasts
 from streamer.demo.score import LOWER, MEDIAN, UPPER
 from streamer.demo.year import HOUR_MS, Year
 
@@ -30,7 +30,7 @@ TITLES = {
 OBSERVED, FORECAST = "#333333", "#0b62a4"
 
 
-def draw(year: Year, forecasts: TestForecasts, model: str, path: Path) -> None:
+def draw(year: Year, forecasts: ScoredForecasts, model: str, path: Path) -> None:
     """Write a PNG of one airport's variables over a few days of the test, with a forecast every other noon."""
     begin = round((BEGIN - year.time(0)).total_seconds() / 3600)
     hours = range(begin, min(begin + DAYS * 24, year.values.shape[1]))

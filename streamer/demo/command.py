@@ -11,7 +11,7 @@ from streamer.adapters.onnx_session import OnnxModel
 from streamer.assembly import engine_for
 from streamer.core.forecasts import Outcome
 from streamer.demo import EVENTS_PATH, MODEL_PATH
-from streamer.demo.forecasts import TestForecasts
+from streamer.demo.forecasts import ScoredForecasts
 from streamer.demo.score import compare
 from streamer.demo.year import Year, observed
 from streamer.errors import ConfigError
@@ -34,7 +34,7 @@ def run_demo(output: Path, model_path: Path = MODEL_PATH, events_path: Path = EV
     _make(output)
     with open_input(str(events_path)) as lines:
         year = observed(lines)
-    forecasts = TestForecasts.none(year, model.manifest)
+    forecasts = ScoredForecasts.none(year, model.manifest)
     with report.progress(year.events, f"a year of weather through {model.manifest.model_id}") as advance:
         tally, seconds = _replay(model, events_path, output / FORECASTS, _watcher(year, forecasts, advance))
     report.print_replay(tally, seconds)
@@ -62,7 +62,7 @@ def _replay(model: OnnxModel, events: Path, sink: Path, watch: Callable[[Outcome
     return tally, time.perf_counter() - begin
 
 
-def _watcher(year: Year, forecasts: TestForecasts, advance: Callable[[int], None]) -> Callable[[Outcome], None]:
+def _watcher(year: Year, forecasts: ScoredForecasts, advance: Callable[[int], None]) -> Callable[[Outcome], None]:
     def watch(outcome: Outcome) -> None:
         for batch in outcome.forecasts:
             forecasts.keep(batch, year)

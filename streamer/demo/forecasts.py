@@ -11,7 +11,7 @@ from streamer.demo.year import HOUR_MS, Year
 
 
 @dataclass(frozen=True, slots=True)
-class TestForecasts:
+class ScoredForecasts:
     """Forecasts by stream and hour of origin, from the year's test on.
 
     levels     Q quantile levels
@@ -24,7 +24,7 @@ class TestForecasts:
     quantiles: npt.NDArray[np.float32]
 
     @classmethod
-    def none(cls, year: Year, manifest: Manifest) -> "TestForecasts":
+    def none(cls, year: Year, manifest: Manifest) -> "ScoredForecasts":
         """Room for a model's forecasts of a year, nothing made yet."""
         origins = (len(year.streams), max(year.values.shape[1] - year.test, 0))
         shape = (*origins, manifest.horizon, len(manifest.levels))

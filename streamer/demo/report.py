@@ -43,7 +43,7 @@ def print_replay(tally: Tally, seconds: float) -> None:
 
 def print_scores(scores: Mapping[str, Comparison], levels: Sequence[float]) -> None:
     """A row per variable and one for all of them, from the scores of every stream `airport/variable`."""
-    table = Table(title="Scored: September to December, beside seasonal naive", title_justify="left")
+    table = Table(title="Scored: September to December, beside seasonal naive (24 h)", title_justify="left")
     table.add_column("variable", no_wrap=True)
     for heading in ("MASE", "pinball", "80 % band"):
         table.add_column(heading, justify="right")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.core.scoring import Floats, coverage, mase, pinball_loss, seasonal_naive_error
-from streamer.demo.forecasts import TestForecasts
+from streamer.demo.forecasts import ScoredForecasts
 from streamer.demo.naive import SEASON, error_quantiles, seasonal_naive
 from streamer.demo.year import Year
 
@@ -35,7 +35,7 @@ class Comparison:
     naive: Scores
 
 
-def compare(year: Year, forecasts: TestForecasts) -> dict[str, Comparison]:
+def compare(year: Year, forecasts: ScoredForecasts) -> dict[str, Comparison]:
     """Scores of every stream, both forecasters on the origins and leads of the model's forecasts."""
     levels, horizon = np.array(forecasts.levels), forecasts.quantiles.shape[2]
     naive = seasonal_naive(year.values, horizon)[:, year.test :]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, Secret
 from pydantic.fields import FieldInfo
@@ -39,16 +39,34 @@ class Option:
         return any(isinstance(a, type) and issubclass(a, Secret) for a in get_args(self.field.annotation))
 
     @property
+    def type_text(self) -> str:
+        """The type in words: what to write after the name."""
+        annotation = self.field.annotation
+        if get_origin(annotation) is Literal:
+            return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+        kinds: dict[object, str] = {int: "whole number", float: "number", float | None: "number or null", str: "text"}
+        return kinds.get(annotation, "mapping" if self.is_mapping else "list of names")
+
+    @property
     def unit(self) -> str:
         return next((m.name for m in self.field.metadata if isinstance(m, Unit)), "")
 
     @property
     def default_text(self) -> str:
-        """The default as JSON; empty where there is none to speak of."""
+        """The default as one would write it; empty where there is none to speak of."""
         default = self.field.default
         if default in ("", (), {}, None):
             return ""
+        if isinstance(default, float):
+            return f"{default:g}".replace("e+", "e")
         return default if isinstance(default, str) else json.dumps(default)
+
+    @property
+    def meaning(self) -> str:
+        """The description with unit and default."""
+        facts = [f"in {self.unit}"] if self.unit else []
+        facts += [f"default {self.default_text}"] if self.default_text else []
+        return f"{self.field.description}" + (f" ({', '.join(facts)})" if facts else "")
 
     @property
     def holds_text(self) -> bool:

@@ -5,6 +5,7 @@ YAML file  <  environment (STREAMER_KAFKA__GROUP_ID)  <  flags (--kafka.group_id
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from textwrap import fill
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -43,6 +44,7 @@ class ModelSettings(Section):
     threads: Annotated[int, Number, Unit("threads")] = Field(
         default=1,
         ge=1,
+        le=256,
         description="Threads inside one model call. More than 1 helps only large networks: small ones lose more "
         "by handing work over, and one process per core scales better.",
     )
@@ -109,7 +111,7 @@ class InputSettings(Section):
         default=1e15,
         gt=0,
         description="Largest magnitude of a value; beyond it an event is rejected as `out_of_range`. "
-        "Large values lose precision: the model computes in float32.",
+        "A wild value below it distorts its stream's forecasts until the model has forgotten it.",
     )
     max_future_seconds: Annotated[float | None, Number, Unit("seconds")] = Field(
         default=None,
@@ -152,7 +154,7 @@ class KafkaSettings(Section):
     )
     group_id: str = Field(
         default="",
-        description="Consumer group. Processes of one group share the partitions; committed offsets are its.",
+        description="Consumer group. Its processes share the partitions; another name starts over from `input.start`.",
     )
     group_instance_id: str = Field(
         default="",
@@ -262,3 +264,12 @@ def load_settings(
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def flags_help() -> str:
+    """Every flag with its meaning and default, for a command's help."""
+    return "\n".join(
+        f"  --{option.name}\n"
+        + fill(option.meaning.replace("`", ""), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        for option in SCHEMA.options.values()
+    )

@@ -122,7 +122,7 @@ class Sources:
                     if SERVICE_LINK.search(name)
                     else ""
                 )
-                self._unknown(f"environment variable {name}", name, known, kubernetes)
+                self._unknown(f"environment variable {name}", name.upper(), known, kubernetes)
 
     def _from_flags(self, flags: Mapping[str, str]) -> Iterator[Given]:
         known = ["config", *(o.name for o in self.schema.options.values())]
@@ -167,13 +167,15 @@ class Sources:
         else:
             for key, item in value.items():
                 inner = (*path, str(key))
+                name = ".".join(inner)
                 if inner in self.schema.options or inner in self.schema.sections:
                     yield from self._flatten(inner, item, origin)
+                elif tuple(name.split(".")) in self.schema.options:
+                    nested = name.replace(".", ": {") + ": …" + "}" * name.count(".")
+                    self.problems.append(f"{name} ({origin}): dots do not nest in YAML; write {nested}")
                 else:
-                    self._unknown(f"{'.'.join(inner)} ({origin})", ".".join(inner), self._names())
-
-    def _names(self) -> list[str]:
-        return [".".join(p) for p in (*self.schema.options, *self.schema.sections) if p]
+                    known = [".".join(p) for p in (*self.schema.options, *self.schema.sections)]
+                    self._unknown(f"{name} ({origin})", name, known)
 
     def _unknown(self, what: str, name: str, known: Iterable[str], hint: str = "", dashes: str = "") -> None:
         """Refuse a name, without its value: a misspelt secret is still one."""
@@ -181,12 +183,7 @@ class Sources:
         last = re.split(r"\.|__", name)[-1]
         close = [n for n in known if n == name or n.endswith(("." + last, "__" + last))]
         close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        if close and close[0] == name:
-            meant = f"write its parts as mappings: {name.replace('.', ': {')}: …{'}' * name.count('.')}"
-        elif close:
-            meant = f"did you mean {dashes}{close[0]}?"
-        else:
-            meant = "remove it; docs/configuration.md lists the names"
+        meant = f"did you mean {dashes}{close[0]}?" if close else "remove it; docs/configuration.md lists the names"
         self.problems.append(f"{what}: there is no such setting{hint}; {meant}")
 
 
@@ -206,12 +203,10 @@ def explain(sources: Sources, errors: Iterable[ErrorDetails]) -> Iterator[str]:
     """What validation found, as one line per setting: name, origin, value found, expected, remedy."""
     explained: set[NamePath] = set()
     for error in errors:
-        context, option = error.get("ctx", {}), sources.schema.owner(error["loc"])
-        if error["type"] == "conflict":
-            path = tuple(context["setting"].split(".", 2 if ".options." in context["setting"] else -1))
-            message = context["message"]
-        elif option is None:
-            path, message = tuple(map(str, error["loc"])), error["msg"]
+        option = sources.schema.owner(error["loc"])
+        if option is None or error["type"] == "conflict":
+            setting = error.get("ctx", {}).get("setting", "")
+            path, message = sources.schema.resolve(setting.split(".")) or (), error["msg"]
         else:
             path = tuple(map(str, error["loc"][: len(option.path) + option.is_mapping]))
             message = _mismatch(option, error)
@@ -254,7 +249,9 @@ def _where(error: yaml.YAMLError) -> str:
     """Place and problem, without the text found there: the line may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return ""
-    problem = re.sub(r"'.*'", "this", error.problem or "wrong syntax")
+    problem = error.problem or "wrong syntax"
+    if not problem.startswith("expected"):  # which quotes syntax, where others quote names
+        problem = problem.split("'")[0].strip()
     return f" at line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1} ({problem})"
 
 

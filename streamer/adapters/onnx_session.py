@@ -29,7 +29,7 @@ DTYPES = {
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
-ERRORS_ONLY = 3  # onnxruntime's severity scale: 2 warns about every shape it merges
+ERRORS_ONLY, FATAL_ONLY = 3, 4  # onnxruntime's severity scale: 2 warns about every shape it merges
 
 
 class OnnxModel:
@@ -59,6 +59,8 @@ class OnnxModel:
         self.fingerprint = fingerprint(content, self.manifest)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         self._state_inputs = [STATE_PREFIX + s.name for s in self.signature.states]
+        self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = FATAL_ONLY  # an error comes as an exception, and is not said twice
         self._outputs = ["quantiles", *(NEXT_STATE_PREFIX + s.name for s in self.signature.states)]
         self._dry_run()
 
@@ -74,7 +76,7 @@ class OnnxModel:
         }
         if self.manifest.static:
             feeds["static"] = block.static
-        quantiles, *next_state = self._session.run(self._outputs, feeds)
+        quantiles, *next_state = self._session.run(self._outputs, feeds, self._run_options)
         return quantiles, next_state
 
     def _dry_run(self) -> None:
@@ -137,12 +139,19 @@ def _session(path: str, content: bytes, providers: Sequence[str], threads: int) 
     # a spinning pool would burn a core between blocks
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(content, options, providers=list(providers))
+        session = ort.InferenceSession(content, options, providers=list(providers))
     except Exception as error:  # onnxruntime raises a type of its own per status code
         raise ContractError(
             f"{path}: not an ONNX model that onnxruntime {ort.__version__} can load: "
             f"{str(error).splitlines()[0]:.300}; export it again with `training export`"
         ) from None
+    # onnxruntime falls back to the CPU where a provider is built in but its libraries or its device are not there
+    if missing := [p for p in providers if p not in session.get_providers()]:
+        raise ConfigError(
+            f"model.providers: {missing[0]!r} could not be started here, found {', '.join(session.get_providers())}; "
+            "install its libraries and drivers, or choose one of these"
+        )
+    return session
 
 
 def _specs(nodes: Sequence[ort.NodeArg]) -> list[TensorSpec]:

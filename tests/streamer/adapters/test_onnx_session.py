@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from streamer.adapters.onnx_session import OnnxModel, empty_block
@@ -172,6 +173,13 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(load):
         load(models.echo(), providers=("Abacus", "CPUExecutionProvider"))
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_onnxruntime_would_silently_replace_is_refused(load, monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.raises(ConfigError, match="'CUDAExecutionProvider' could not be started here, found CPUExecution"):
+        load(models.echo(), providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+
+
 # refusals
 
 
@@ -252,7 +260,7 @@ def test_a_next_state_of_another_size_than_its_state_is_refused(refusal):
     assert '"next_state_x" should be (1, 2), found (2, 2)' in message
 
 
-def test_a_model_that_fails_on_two_streams_is_refused_with_the_block_it_failed_on(refusal):
+def test_a_model_that_fails_on_two_streams_is_refused_once_with_the_block_it_failed_on(refusal, capfd):
     body = (
         EMPTY_QUANTILES
         + """
@@ -264,3 +272,4 @@ def test_a_model_that_fails_on_two_streams_is_refused_with_the_block_it_failed_o
     outputs = "float[N, 3, 3] quantiles, float[M, 2] next_state_x"
     message = refusal(models.handmade(inputs="float[B, 2] state_x", outputs=outputs, body=body))
     assert "fails on an empty stream with B=2, T=1, N=2" in message
+    assert capfd.readouterr().err == ""  # onnxruntime logs what it raises

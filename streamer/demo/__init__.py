@@ -5,7 +5,6 @@ from pathlib import Path
 EVENTS_PATH = Path(__file__).with_name("weather.jsonl.gz")
 MODEL_PATH = Path(__file__).with_name("model.onnx")
 
-AIRPORTS = ("EWR", "JFK", "LGA")
 UNITS = {  # variable: unit, as the source gives them
     "temp": "°F",
     "dewp": "°F",

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 Headers = Sequence[tuple[str, bytes]]
 
+NO_TIMESTAMP = -1  # what Kafka itself says for a record without one
+
 REASONS: Mapping[str, str] = {
     "not_json": "the value is not JSON in UTF-8",
     "not_object": "the value is absent, or JSON but not an object",
@@ -41,7 +43,7 @@ class Records:
     """Records of one partition in offset order, as columns of one length.
 
     offsets     increasing, not always consecutive
-    timestamps  the records' Kafka timestamps, epoch milliseconds; None where records have none (files)
+    timestamps  the records' Kafka timestamps, epoch milliseconds, NO_TIMESTAMP where a record has none; None for files
     values      None for a record without a value
     headers     the headers of the record at an index; asked for only when it becomes a dead letter
     """

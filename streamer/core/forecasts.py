@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.core.decoding import Rejection
-from streamer.core.events import Partition, Records
+from streamer.core.events import NO_TIMESTAMP, Partition, Records
 from streamer.core.timegrid import Ints, Mask
 
 
@@ -32,6 +32,13 @@ class Forecasts:
 
     def __len__(self) -> int:
         return len(self.stream)
+
+    @property
+    def record_times(self) -> Ints:
+        """(n,) the Kafka timestamp of each forecast's record, epoch milliseconds; NO_TIMESTAMP where unknown."""
+        if self.records.timestamps is None:
+            return np.full(len(self), NO_TIMESTAMP)
+        return np.asarray(self.records.timestamps, np.int64)[self.index]
 
 
 @dataclass(frozen=True, slots=True)

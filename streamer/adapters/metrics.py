@@ -27,11 +27,10 @@ from prometheus_client.registry import Collector
 
 import streamer
 from streamer.core.contract import Block, Manifest
-from streamer.core.events import REASONS, Partition
-from streamer.core.forecasts import Forecasts, Outcome
+from streamer.core.events import NO_TIMESTAMP, REASONS, Partition
+from streamer.core.forecasts import Outcome
 
 Milliseconds = npt.NDArray[np.int64]
-NO_TIMESTAMP = -1  # what Kafka itself says for a record without one
 
 INFERENCE_BUCKETS = (
     0.0002,
@@ -246,7 +245,7 @@ class Metrics:
     def committed(self, record_times: Milliseconds, dead_letters: int, seconds: float, now_ms: int) -> None:
         """Output and offsets are durable.
 
-        record_times  (n,)  Kafka timestamp of each forecast's record, epoch milliseconds; -1 where it has none
+        record_times  (n,)  Kafka timestamp of each forecast's record, epoch milliseconds; NO_TIMESTAMP where it has none
         seconds             the commit's wall time
         now_ms              the wall clock after it, epoch milliseconds
         """
@@ -273,11 +272,3 @@ class Metrics:
         for partition in partitions:
             self._lag.remove(partition.topic, partition.number)
         self._lag_of -= set(partitions)
-
-
-def record_times(forecasts: Forecasts) -> Milliseconds:
-    """(n,) the Kafka timestamp of each forecast's record, epoch milliseconds; -1 where records have none."""
-    timestamps = forecasts.records.timestamps
-    if timestamps is None:
-        return np.full(len(forecasts), NO_TIMESTAMP, np.int64)
-    return np.asarray(timestamps, np.int64)[forecasts.index]

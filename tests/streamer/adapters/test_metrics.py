@@ -9,10 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 import streamer
-from streamer.adapters.metrics import BatchHistogram, Metrics, record_times
+from streamer.adapters.metrics import BatchHistogram, Metrics
 from streamer.core.contract import Block, Manifest
 from streamer.core.decoding import Rejection
-from streamer.core.events import REASONS, Partition, Records
+from streamer.core.events import NO_TIMESTAMP, REASONS, Partition, Records
 from streamer.core.forecasts import Forecasts, Outcome, Reset
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -126,21 +126,9 @@ def test_a_record_from_a_clock_that_runs_ahead_took_no_time(metrics):
 
 
 def test_a_record_without_timestamp_is_published_but_its_delay_unknown(metrics):
-    metrics.committed(np.array([-1, 2_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
+    metrics.committed(np.array([NO_TIMESTAMP, 2_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
     assert value(metrics, "streamer_forecasts_published_total") == 2
     assert value(metrics, "streamer_end_to_end_seconds_count") == 1
-
-
-def test_record_times_are_those_of_the_accepted_events():
-    [forecasts] = outcome(2, ["late"]).forecasts
-    assert record_times(forecasts).tolist() == [1000, 1001]
-
-
-def test_record_times_of_a_file_are_unknown():
-    [forecasts] = outcome(2).forecasts
-    file = Records(EVENTS_3, range(2), None, [None] * 2, [b"{}"] * 2)
-    of_a_file = Forecasts(file, *(getattr(forecasts, name) for name in Forecasts.__slots__[1:]))
-    assert record_times(of_a_file).tolist() == [-1, -1]
 
 
 def test_the_lag_of_a_revoked_partition_disappears(metrics):

@@ -245,7 +245,7 @@ class Metrics:
     def committed(self, record_times: Milliseconds, dead_letters: int, seconds: float, now_ms: int) -> None:
         """Output and offsets are durable.
 
-        record_times  (n,)  Kafka timestamp of each forecast's record, epoch milliseconds; NO_TIMESTAMP where it has none
+        record_times  (n,)  Kafka timestamp of each forecast's record, epoch milliseconds, or NO_TIMESTAMP
         seconds             the commit's wall time
         now_ms              the wall clock after it, epoch milliseconds
         """

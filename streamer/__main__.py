@@ -2,17 +2,28 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
-from streamer import __version__
+from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
+from streamer.adapters.http import HttpServer
+from streamer.adapters.kafka_python import KafkaPythonClient
+from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
+from streamer.adapters.timed_model import TimedModel
 from streamer.assembly import engine_for
+from streamer.core.wire import ForecastEncoder
+from streamer.daemon import Daemon
+from streamer.demo.command import run_demo, write_events
 from streamer.errors import ConfigError, ContractError
+from streamer.pending import Pending
 from streamer.replay import replay
-from streamer.settings import load_settings
+from streamer.settings import HttpSettings, load_settings
 
 EXIT_OK, EXIT_REFUSED = 0, 2
 
@@ -37,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tidecast {__version__}")
     commands = parser.add_subparsers(required=True, dest="name", metavar="COMMAND")
 
+    command = commands.add_parser("run", allow_abbrev=False, help="the daemon: forecast a Kafka topic until stopped")
+    command.set_defaults(command=_run)
+
     command = commands.add_parser("replay", allow_abbrev=False, help="forecast the events of a file, no broker needed")
     command.add_argument("--model", required=True, metavar="MODEL.onnx", help="the model")
     command.add_argument(
@@ -44,7 +58,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", required=True, metavar="FORECASTS.jsonl", help="forecast lines; - is stdout")
     command.set_defaults(command=_replay)
+    command = commands.add_parser("demo", allow_abbrev=False, help="forecast, score and draw a year of real weather")
+    command.add_argument("--output", default="demo-output", type=Path, metavar="FOLDER", help="where files are written")
+    command.add_argument("--events", action="store_true", help="only print the demo's event lines")
+    command.add_argument("--keyed", action="store_true", help="with --events: the stream id and a tab before each")
+    command.set_defaults(command=_demo)
     return parser
+
+
+def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ)
+    logs.set_up()
+    model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
+    metrics = Metrics()
+    metrics.serving(model.manifest, model.fingerprint, model.providers)
+    engine = engine_for(TimedModel(model, metrics.block_advanced), settings.input, settings.state)
+    pending = Pending(ForecastEncoder(model.manifest), settings.output.topic, settings.output.dead_letter_topic)
+    client = KafkaPythonClient(settings.kafka, settings.input, settings.output)
+    daemon = Daemon(engine, client, pending, metrics, settings.delivery.commit_interval_seconds)
+    with _http(settings.http, metrics, daemon):
+        daemon.run(_stop_signal())
+    return EXIT_OK
+
+
+@contextmanager
+def _http(settings: HttpSettings, metrics: Metrics, daemon: Daemon) -> Iterator[None]:
+    """Metrics and probes while the daemon lives; none on port 0."""
+    if not settings.port:
+        yield
+        return
+    server = HttpServer(settings.host, settings.port, metrics.registry, daemon.healthy, daemon.ready)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def _stop_signal() -> Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+    stop = Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop
 
 
 def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -55,6 +116,16 @@ def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
     with open_input(options.input) as source, open_output(options.output, options.input) as sink:
         tally = replay(engine, read_records(source, name, settings.input.max_record_bytes), sink)
     print(tally, file=sys.stderr)
+    return EXIT_OK
+
+
+def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    if flags:
+        raise ConfigError(f"unknown argument {flags[0]!r}; `streamer demo --help` lists what there is")
+    if options.events:
+        write_events(sys.stdout.buffer, options.keyed)
+    else:
+        run_demo(options.output)
     return EXIT_OK
 
 

@@ -1,0 +1,91 @@
+"""`streamer replay`: a file of events becomes a file of forecasts, and what cannot be used is counted."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from streamer.__main__ import main
+from tests import models
+from tests.drive import event
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(models.save(models.echo(), tmp_path_factory.mktemp("model") / "echo.onnx"))
+
+
+@pytest.fixture
+def events(tmp_path):
+    path = tmp_path / "events.jsonl"
+    lines = [json.dumps(e) for e in (event("a", 1, 5), event("b", 1, 7), event("a", 1, 6), event("a", 2, 8))]
+    path.write_text("\n".join([*lines, "nonsense"]) + "\n")
+    return path
+
+
+def test_each_accepted_line_has_its_forecast_and_the_rest_is_counted(model, events, tmp_path, capsys):
+    output = tmp_path / "forecasts.jsonl"
+    assert main(["replay", "--model", model, "--input", str(events), "--output", str(output)]) == 0
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(f["id"], f["quantiles"]["0.5"][0]) for f in found] == [
+        ("events.jsonl-0-0", 6.0),
+        ("events.jsonl-0-1", 8.0),
+        ("events.jsonl-0-3", 10.0),
+    ]
+    assert capsys.readouterr().err == "consumed=5 accepted=3 rejected=2 duplicate=1 not_json=1\n"
+
+
+def test_it_reads_and_writes_standard_streams(model, events):
+    command = [sys.executable, "-m", "streamer", "replay", "--model", model, "--input", "-", "--output", "-"]
+    done = subprocess.run(command, input=events.read_bytes(), capture_output=True, timeout=120, check=True)
+    ids = [json.loads(line)["id"] for line in done.stdout.splitlines()]
+    assert ids == ["stdin-0-0", "stdin-0-1", "stdin-0-3"]
+
+
+def test_it_ends_quietly_when_its_reader_has_seen_enough(model, events):
+    command = f"{sys.executable} -m streamer replay --model {model} --input {events} --output - | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_input_settings_hold_for_a_replay_too(model, events, tmp_path):
+    output = tmp_path / "forecasts.jsonl"
+    arguments = ["replay", "--model", model, "--input", str(events), "--output", str(output)]
+    assert main([*arguments, "--input.fields.value", "reading"]) == 0
+    assert output.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("--model", "absent.onnx", "model.path: cannot read 'absent.onnx'"),
+        ("--input", "absent.jsonl", "--input: cannot read 'absent.jsonl'"),
+        ("--output", "absent/f.jsonl", "--output: cannot write 'absent/f.jsonl'"),
+        ("--input.slots", "nearest", "input.slots"),
+        ("--input.slot", "middle", "input.slot"),
+        ("--model.providers", '["NoSuchProvider"]', "NoSuchProvider"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_ends_it_with_2(model, events, tmp_path, capsys, argument, value, message):
+    arguments = {"--model": model, "--input": str(events), "--output": str(tmp_path / "f"), argument: value}
+    assert main(["replay", *(word for pair in arguments.items() for word in pair)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("streamer replay: ")
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "not an ONNX model"), (b"garbage", "not an ONNX model"), (None, 'no "tidecast.manifest"')],
+)
+def test_a_file_that_is_no_model_is_refused_with_2(events, tmp_path, capsys, content, message):
+    path = tmp_path / "model.onnx"
+    if content is None:
+        models.save(models.without_manifest(models.echo()), path)
+    else:
+        path.write_bytes(content)
+    output = tmp_path / "f.jsonl"
+    assert main(["replay", "--model", str(path), "--input", str(events), "--output", str(output)]) == 2
+    assert message in capsys.readouterr().err
+    assert not output.exists()

@@ -40,7 +40,9 @@ def test_the_core_does_no_io(file):
 
 @pytest.mark.parametrize("file", modules("streamer/adapters"), ids=str)
 def test_adapters_never_import_each_other(file):
-    assert not [name for name in imports_of(file) if name.startswith("streamer.adapters")]
+    own = file.relative_to(ROOT).with_suffix("").parts[:3]  # an adapter of several modules is a package
+    adapters = [name for name in imports_of(file) if name.startswith("streamer.adapters")]
+    assert [name for name in adapters if name.split(".")[:3] != list(own)] == []
 
 
 @pytest.mark.parametrize("file", modules("streamer"), ids=str)

@@ -1,0 +1,127 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from streamer.errors import ConfigError
+from tests.training.conftest import HOUR, START, config_of, hourly
+from training.config import Data, Split
+from training.data import event_lines, load_series, parts, read_events, static_codes, vocabulary
+
+
+def test_an_event_lands_in_the_slot_it_falls_into_and_a_gap_is_missing(tidy):
+    path = tidy([("a", START + 5, 1.0), ("a", START + HOUR - 1, 9.0), ("a", START + 3 * HOUR, 4.0)])
+    (series,) = load_series(path, config_of())
+    assert series.time.tolist() == [START + i * HOUR for i in range(4)]
+    assert np.array_equal(series.target, [1.0, np.nan, np.nan, 4.0], equal_nan=True)
+
+
+def test_the_first_event_of_a_slot_counts_even_if_it_is_null(tidy):
+    path = tidy([("a", START + 9, 2.0), ("a", START + 1, None), ("a", START + HOUR, 3.0)])
+    (series,) = load_series(path, config_of())
+    assert np.array_equal(series.target, [np.nan, 3.0], equal_nan=True)
+
+
+def test_the_grid_offset_moves_the_slots(tidy):
+    path = tidy([("a", START + HOUR // 2 - 1, 1.0), ("a", START + HOUR // 2, 2.0)])
+    (series,) = load_series(path, config_of(offset_ms=HOUR // 2))
+    assert series.time.tolist() == [START - HOUR // 2, START + HOUR // 2]
+
+
+def test_per_event_every_time_is_a_step_and_a_repeated_one_a_duplicate(tidy):
+    path = tidy([("a", 7, 1.0), ("a", 7, 5.0), ("a", 1000, 2.0), ("a", 1001, 3.0)])
+    (series,) = load_series(path, config_of(step_ms=None))
+    assert series.time.tolist() == [7, 1000, 1001]
+    assert series.target.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl"])
+def test_every_format_holds_the_same_series(tidy, name):
+    events = [("b", START, 1.5), ("a", START + HOUR, None), ("a", START + 2 * HOUR, -2.0), ("a", START, 3.0)]
+    expected = load_series(tidy(events), config_of())
+    for found, series in zip(load_series(tidy(events, name), config_of()), expected, strict=True):
+        assert found.stream == series.stream
+        assert np.array_equal(found.target, series.target, equal_nan=True)
+        assert np.array_equal(found.time, series.time)
+
+
+def test_compressed_lines_and_iso_times_are_read(tmp_path):
+    path = tmp_path / "data.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"stream":"a","ts":"2013-01-01T00:00:00Z","value":1}\n'))
+    (series,) = load_series(path, config_of())
+    assert (series.time.tolist(), series.target.tolist()) == ([START], [1.0])
+
+
+def test_covariates_and_categories_come_along(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(
+        f"stream,ts,value,temp,site\na,{START},1,20,north\na,{START + HOUR},2,,north\nb,{START},3,21,south\n"
+    )
+    config = config_of(data={"covariates": ["temp"], "static": ["site"]})
+    a, b = load_series(path, config)
+    assert a.observed.tolist() == [[1, 1], [1, 0]]
+    assert a.value.tolist() == [[1, 20], [2, 0]]
+    words = vocabulary([a, b], ["site"])
+    assert words == {"site": ("north", "south")}
+    assert static_codes([b, a], words).tolist() == [[2], [1]]
+    assert static_codes([b], {"site": ("north",)}).tolist() == [[0]]
+
+
+def test_event_lines_are_in_time_order_and_say_null(tidy):
+    lines = event_lines(tidy([("b", 2000, 1.0), ("a", 1000, None), ("a", 2000, 0.5)]), Data())
+    assert [json.loads(line) for line in lines] == [
+        {"stream": "a", "ts": 1000, "value": None},
+        {"stream": "b", "ts": 2000, "value": 1.0},
+        {"stream": "a", "ts": 2000, "value": 0.5},
+    ]
+
+
+def test_event_lines_leave_out_covariates_that_are_missing(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"stream":"a","ts":1,"value":2,"temp":null,"wind":3,"site":"north"}\n')
+    (line,) = event_lines(path, Data(covariates=("temp", "wind"), static=("site",)))
+    assert json.loads(line) == {
+        "stream": "a", "ts": 1, "value": 2.0, "covariates": {"wind": 3.0}, "static": {"site": "north"}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"train_end": 8, "validation_end": 11, "end": 14}, (8, 11, 14)),
+        ({"train_end": 0.8, "validation_end": 0.9, "end": -4}, (12, 14, 16)),
+        ({"train_end": 0.5, "validation_end": -6}, (10, 14, 20)),
+        ({"train_end": "2013-01-01T05:00", "validation_end": "2013-01-01T06:30:00Z"}, (5, 7, 20)),
+    ],
+)
+def test_borders_are_steps_shares_or_times(split, expected):
+    found = parts(hourly(20), Split(**split))
+    assert (found.train, found.validation, found.end) == expected
+
+
+@pytest.mark.parametrize(
+    "split", [{"train_end": 12, "validation_end": 9}, {"train_end": 30, "validation_end": 40}, {"train_end": "soon"}]
+)
+def test_borders_out_of_order_are_refused(split):
+    with pytest.raises(ConfigError, match="split"):
+        parts(hourly(20), Split(**split))
+
+
+def test_a_wrong_file_or_column_is_refused_by_name(tidy, tmp_path):
+    good = tidy([("a", START, 1.0)])
+    with pytest.raises(ConfigError, match=r"no column 'load'.*found stream, ts, value"):
+        read_events(good, Data(value="load"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_events(tmp_path / "absent.csv", Data())
+    with pytest.raises(ConfigError, match=r"ending in \.parquet"):
+        read_events(tidy([("a", START, 1.0)]).rename(tmp_path / "data.txt"), Data())
+    (tmp_path / "broken.parquet").write_bytes(b"no")
+    with pytest.raises(ConfigError, match="not the parquet"):
+        read_events(tmp_path / "broken.parquet", Data())
+
+
+def test_a_step_far_too_small_is_refused_before_it_fills_the_memory(tidy):
+    path = tidy([("a", START, 1.0), ("a", START + 10**9, 1.0)])
+    with pytest.raises(ConfigError, match="step_ms: 1 puts the 2 events"):
+        load_series(path, config_of(step_ms=1))

@@ -1,0 +1,120 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import training.export
+from streamer.adapters.onnx_session import OnnxModel
+from streamer.errors import ConfigError, ContractError
+from tests.training.conftest import config_of, hourly, untrained
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.export import export, onnx_bytes
+from training.parity import TOLERANCE, compare, hard_cases
+from training.stepping import TorchModel
+
+NINE = [i / 10 for i in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "covariates"),
+    [
+        ({"model": {"cell": "rnn"}, "levels": [0.5]}, 0),
+        ({"model": {"cell": "gru", "layers": 2}, "levels": NINE, "horizon": 30}, 0),
+        ({"model": {"cell": "lstm", "layers": 2}, "data": {"covariates": ["temp"], "static": ["site"]}}, 1),
+        ({"step_ms": None, "model": {"seasons": [], "memory_steps": 20}}, 0),
+    ],
+    ids=["rnn", "gru", "lstm with covariates and categories", "per event"],
+)
+def test_the_file_agrees_with_torch_however_the_steps_are_cut(tmp_path, changes, covariates):
+    config = config_of(**changes)
+    static = ("north",) if covariates else ()
+    series = [hourly(250, i, f"s{i}", covariates, static) for i in range(2)]
+    fitted = untrained(config, series)
+    difference = export(fitted, tmp_path / "model.onnx", series)
+    assert difference.forecast <= TOLERANCE
+    model = OnnxModel(tmp_path / "model.onnx")
+    assert model.manifest == fitted.manifest
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A fitted network, its series and its file's bytes."""
+    series = [hourly(250, i, f"s{i}") for i in range(2)]
+    fitted = untrained(config_of(), series)
+    return fitted, series, onnx_bytes(fitted.network, fitted.manifest)
+
+
+def test_a_file_that_does_not_agree_is_not_written(tmp_path, small, monkeypatch):
+    fitted, series, content = small
+    other = onnx.load_model_from_string(content)
+    (gru,) = [n for n in other.graph.node if n.op_type == "GRU"]
+    reset = next(a for a in gru.attribute if a.name == "linear_before_reset")
+    reset.i = 0
+    monkeypatch.setattr(training.export, "onnx_bytes", lambda *_: other.SerializeToString())
+    with pytest.raises(ContractError, match=r"disagree on .*, case .*; not written"):
+        export(fitted, tmp_path / "model.onnx", series)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_nan_is_a_disagreement(small):
+    fitted, series, _ = small
+    model = TorchModel(fitted.network, fitted.manifest)
+    poisoned = untrained(fitted.config, series)
+    with torch.no_grad():
+        poisoned.network.head.outer.bias[0] = float("nan")
+    difference = compare(model, TorchModel(poisoned.network, poisoned.manifest), series)
+    with pytest.raises(ContractError, match="nan"):
+        difference.check("m.onnx")
+
+
+def test_the_hard_cases_have_a_leading_gap_a_gap_longer_than_the_ring_and_large_values(small):
+    _, series, _ = small
+    cases = dict(hard_cases(series, 48))
+    assert not cases["a leading gap"].observed[:20].any()
+    longest = "".join("x" if seen else "." for seen in cases["a gap longer than the ring"].observed[:, 0]).split("x")
+    assert max(map(len, longest)) > 48
+    assert abs(cases["values at 1e6 ± 1"].value - 1e6).max() <= 1
+
+
+def test_the_same_weights_give_the_same_bytes(small):
+    fitted, _, content = small
+    assert onnx_bytes(fitted.network, fitted.manifest) == content
+
+
+def test_the_file_says_nothing_of_the_machine_that_made_it(small):
+    *_, content = small
+    for place in (Path(__file__).parents[2], Path(torch.__file__).parents[2], "site-packages", ".py"):
+        assert str(place).encode() not in content
+
+
+def test_b_t_and_n_are_open_and_n_may_be_zero(small, tmp_path):
+    *_, content = small
+    (tmp_path / "model.onnx").write_bytes(content)
+    model = OnnxModel(tmp_path / "model.onnx")  # runs B 1 and 2, T 1 and 3, N 0 and B
+    assert model.signature.max_steps is None
+    assert {s.name for s in model.signature.states} == {"ring", "anchor", "habit", "hidden"}
+
+
+def test_a_checkpoint_holds_what_an_export_needs(small, tmp_path):
+    fitted, *_ = small
+    save_checkpoint(replace(fitted, history=((10, 0.5, 0.4),), data="x.csv"), tmp_path / "run.pt")
+    loaded = load_checkpoint(tmp_path / "run.pt")
+    assert (loaded.history, loaded.data, loaded.config) == (((10, 0.5, 0.4),), "x.csv", fitted.config)
+    assert loaded.manifest == fitted.manifest
+    weights = fitted.network.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in loaded.network.state_dict().items())
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_checkpoint(tmp_path / "absent.pt")
+    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ConfigError, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "broken.pt")
+    torch.save({"weights": np.int64(3).item()}, tmp_path / "other.pt")
+    with pytest.raises(ConfigError, match="not a checkpoint"):
+        load_checkpoint(tmp_path / "other.pt")

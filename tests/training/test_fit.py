@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from streamer.errors import ConfigError
+from tests.training.conftest import config_of, hourly
+from training.data import parts, static_codes
+from training.fit import fit
+from training.stepping import TorchModel, forecasts, targets
+from training.windows import Sampler, examples_of
+
+SPLIT = {"train_end": 200, "validation_end": 300}
+
+
+def weights(fitted):
+    return torch.cat([p.flatten() for p in fitted.network.parameters()])
+
+
+def streams(steps=400):
+    return [hourly(steps, seed=i, stream=name) for i, name in enumerate("abc")]
+
+
+def altered_from(series, step):
+    value = series.value.copy()
+    value[step:] = value[step:] * 3 + 7
+    return replace(series, value=value * series.observed)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, second = (fit(config_of(split=SPLIT), streams()) for _ in range(2))
+    other = fit(config_of(split=SPLIT, training={"seed": 2}), streams())
+    assert torch.equal(weights(first), weights(second))
+    assert first.history == second.history
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_the_test_part_changes_no_weight():
+    config = config_of(split=SPLIT)
+    plain = fit(config, streams())
+    altered = fit(config, [altered_from(s, 300) for s in streams()])
+    assert torch.equal(weights(plain), weights(altered))
+
+
+def test_a_training_window_shows_nothing_after_the_training_part():
+    config = config_of(split=SPLIT, training={"batch": 64})
+    drawn = []
+    for series in (streams(), [altered_from(s, 200) for s in streams()]):
+        examples = examples_of(config, series)
+        sampler = Sampler(config, examples, {}, np.random.default_rng(5))
+        drawn.append(sampler.draw(fit_network(config)))
+    for a, b in zip(drawn[0].inputs[:5], drawn[1].inputs[:5], strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(drawn[0].actual.nan_to_num(), drawn[1].actual.nan_to_num())
+    assert torch.equal(drawn[0].scale, drawn[1].scale)
+
+
+def fit_network(config):
+    from training.network import Forecaster
+
+    return Forecaster(config)
+
+
+def test_training_learns_a_daily_wave_better_than_repeating_yesterday():
+    series = streams()
+    config = config_of(split=SPLIT, training={"steps": 150, "learning_rate": 0.01, "validate_every": 50})
+    fitted = fit(config, series)
+    origins = [np.arange(300, 390)] * 3
+    model = TorchModel(fitted.network, fitted.manifest)
+    ours, naive = [], []
+    for i, o, quantiles in forecasts(model, series, [100] * 3, origins):
+        actual = targets(series[i], o, 6)
+        ours.append(np.nanmean(np.abs(actual - quantiles[..., 1])))
+        naive.append(np.nanmean(np.abs(actual - targets(series[i], o - 24, 6))))
+    assert np.mean(ours) < 0.95 * np.mean(naive)
+
+
+def test_it_stops_when_validation_gets_no_better():
+    config = config_of(split=SPLIT, training={"steps": 200, "learning_rate": 1e-9, "average": 0, "patience": 2})
+    fitted = fit(config, streams())
+    assert fitted.history[-1][0] < 200
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"train_end": 5, "validation_end": 300}, "training part"),
+        ({"train_end": 300, "validation_end": 303}, "validation"),
+    ],
+)
+def test_a_part_too_short_is_refused(split, expected):
+    with pytest.raises(ConfigError, match=expected):
+        fit(config_of(split=split), streams())
+
+
+def test_a_constant_stream_a_short_one_and_an_empty_one_do_no_harm():
+    constant = replace(hourly(400, stream="c"), value=np.full((400, 1), 5.0), observed=np.ones((400, 1), np.float32))
+    empty = replace(hourly(400, stream="e"), value=np.zeros((400, 1)), observed=np.zeros((400, 1), np.float32))
+    short = hourly(12, stream="s")
+    config = config_of(split={"train_end": 0.5, "validation_end": 0.75})
+    fitted = fit(config, [*streams(), constant, empty, short])
+    assert torch.isfinite(weights(fitted)).all()
+    assert all(np.isfinite(loss) for _, *losses in fitted.history for loss in losses)
+
+
+def test_categories_are_learned_by_code():
+    series = [hourly(400, stream=s, static=(s,)) for s in ("north", "south")]
+    fitted = fit(config_of(split=SPLIT, data={"static": ["site"]}), series)
+    assert fitted.manifest.static == {"site": ("north", "south")}
+    assert static_codes(series, fitted.manifest.static).tolist() == [[1], [2]]
+    assert parts(series[0], fitted.config.split).train == 200

@@ -1,0 +1,78 @@
+import json
+
+import numpy as np
+import pytest
+
+from streamer.adapters.onnx_session import OnnxModel
+from tests.training.conftest import START, hourly
+from training.__main__ import main
+
+CONFIG = """
+name: tiny
+horizon: 6
+levels: [0.1, 0.5, 0.9]
+split: {train_end: 200, validation_end: 300}
+model: {cell: rnn, hidden: 4, head: 4, seasons: [24], memory_steps: 48}
+training: {steps: 4, batch: 4, window: 40, warmup: 8, validate_every: 2, threads: 1}
+"""
+
+
+def lines(series):
+    values = [None if np.isnan(v) else v for v in series.target]
+    return (
+        json.dumps({"stream": series.stream, "ts": int(t), "value": v})
+        for t, v in zip(series.time, values, strict=True)
+    )
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A folder with a config and data of two streams; also the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    text = "\n".join(line for i in range(2) for line in lines(hourly(360, i, f"s{i}")))
+    (tmp_path / "data.jsonl").write_text(text + "\n")
+    return tmp_path
+
+
+def test_fit_writes_a_checkpoint_and_a_model_that_export_and_backtest_take(files, capfd):
+    assert main(["fit", "tiny.yaml", "--data", "data.jsonl", "--output", "model.onnx"]) == 0
+    assert "bytes of state per stream" in " ".join(capfd.readouterr().err.split())
+    manifest = OnnxModel("model.onnx").manifest
+    assert manifest.model_id == "tiny@1"
+    assert manifest.data_digest is not None
+    assert manifest.scores is not None
+    assert main(["export", "runs/tiny.pt", "--output", "again.onnx"]) == 0
+    assert (files / "again.onnx").read_bytes() == (files / "model.onnx").read_bytes()
+    capfd.readouterr()
+    arguments = ["backtest", "model.onnx", "--config", "tiny.yaml", "--data", "data.jsonl", "--stride", "10"]
+    assert main([*arguments, "--json", "scores.json", "--per-stream"]) == 0
+    assert "seasonal naive" in capfd.readouterr().out
+    assert len(json.loads((files / "scores.json").read_text())["scores"]) == 9
+    assert main([*arguments, "--json", "-"]) == 0
+    assert json.loads(capfd.readouterr().out)["season"] == 24
+
+
+def test_events_prints_the_lines_in_time_order(files, capfdbinary):
+    assert main(["events", "data.jsonl"]) == 0
+    events = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert len(events) == 720
+    assert [e["ts"] for e in events] == sorted(e["ts"] for e in events)
+    assert events[0].keys() == {"stream", "ts", "value"}
+    assert events[0]["ts"] == START
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["fit", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["fit", "tiny.yaml"], "data.path: no data"),
+        (["fit", "tiny.yaml", "--data", "absent.csv"], "absent.csv: cannot be read"),
+        (["export", "absent.pt", "--output", "m.onnx"], "absent.pt: cannot be read"),
+        (["backtest", "absent.onnx", "--data", "data.jsonl"], "absent.onnx"),
+        (["events", "tiny.yaml"], "expected a name ending in .parquet"),
+    ],
+)
+def test_what_cannot_be_used_ends_with_exit_code_2_and_a_reason(files, capfd, arguments, expected):
+    assert main(arguments) == 2
+    assert expected in capfd.readouterr().err

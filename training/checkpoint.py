@@ -1,0 +1,73 @@
+"""What a fit leaves: the network, what its file needs to say, and both on disk."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from pydantic import ValidationError
+
+from streamer.core.contract import Manifest
+from streamer.errors import ConfigError
+from training.config import Config
+from training.network import Forecaster
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network with what its file needs to say.
+
+    history  (step, training loss, validation loss) at each validation; losses in units of the naive error
+    data     the file it was trained on, if it was one
+    """
+
+    config: Config
+    network: Forecaster
+    manifest: Manifest
+    history: tuple[tuple[int, float, float], ...] = ()
+    data: str | None = None
+
+    @property
+    def score(self) -> float:
+        """The best validation loss, in units of the naive error."""
+        return min((validation for _, _, validation in self.history), default=float("nan"))
+
+    def stamped(self, created: datetime, data_digest: str, data: str) -> "Fitted":
+        """The same, its manifest saying when, on what, and how well it did in validation."""
+        facts = {
+            "created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "data_digest": data_digest,
+            "scores": {"validation_sql": round(self.score, 4)},
+        }
+        return replace(self, manifest=self.manifest.model_copy(update=facts), data=data)
+
+
+def save_checkpoint(fitted: Fitted, path: str | Path) -> None:
+    """Weights, settings and manifest, for `training export`."""
+    torch.save(
+        {
+            "config": fitted.config.model_dump(mode="json"),
+            "manifest": fitted.manifest.model_dump(mode="json"),
+            "weights": fitted.network.state_dict(),
+            "history": [list(h) for h in fitted.history],
+            "data": fitted.data,
+        },
+        path,
+    )
+
+
+def load_checkpoint(path: str | Path) -> Fitted:
+    """What `training fit` saved. Raises ConfigError if it cannot be read."""
+    try:
+        saved = torch.load(path, weights_only=True)
+        config, manifest = Config.model_validate(saved["config"]), Manifest.model_validate(saved["manifest"])
+        network = Forecaster.of(config, manifest)
+        network.load_state_dict(saved["weights"])
+        history = tuple((int(s), float(t), float(v)) for s, t, v in saved["history"])
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; name a checkpoint of `training fit`") from None
+    except (KeyError, RuntimeError, ValidationError, ValueError, TypeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not a checkpoint of this version's `training fit`: {reason}") from None
+    return Fitted(config, network.eval(), manifest, history, saved["data"])

@@ -1,0 +1,140 @@
+"""Fit a forecaster: read top to bottom.
+
+Windows of T steps are drawn at random from the training part. Each starts from the ring its own past
+fills, the first steps only warm the recurrence up, and pinball loss counts at random origins of the rest.
+The weights that are validated and kept are a moving average of those that are optimised.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from streamer.core.contract import Manifest
+from streamer.errors import ConfigError
+from training.checkpoint import Fitted
+from training.config import Config
+from training.data import Series, vocabulary
+from training.network import Forecaster
+from training.stepping import TorchModel, forecasts, targets
+from training.windows import Example, Sampler, examples_of, statistics_of
+
+VALIDATION_FORECASTS = 4000  # enough for a stable mean, few enough to take a second
+
+
+def fit(config: Config, series: Sequence[Series], console: Console | None = None) -> Fitted:
+    """Train on `series` by `config`; the same seed and data give the same weights on one kind of CPU.
+
+    Raises ConfigError where the data leaves nothing to train or validate on.
+    """
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(settings.threads)
+    random = np.random.default_rng(settings.seed)
+    examples = examples_of(config, series)
+    words = vocabulary(series, config.data.static)
+    network = Forecaster(config, statistics_of(config, examples), words)
+    manifest = manifest_of(config, words)
+    averaged = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, settings.steps))
+    sampler = Sampler(config, examples, words, random)
+    levels = torch.tensor(config.levels)
+
+    history: list[tuple[int, float, float]] = []
+    best, best_weights, waited, running = math.inf, copy.deepcopy(averaged.state_dict()), 0, 0.0
+    with _progress(console) as progress:
+        task = progress.add_task("fit", total=settings.steps, loss="")
+        for step in range(1, settings.steps + 1):
+            batch = sampler.draw(network)
+            network.train()
+            quantiles, _ = network(*batch.inputs)
+            loss = _loss(quantiles, batch.actual, batch.scale, levels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+            optimizer.step()
+            schedule.step()
+            _average(averaged, network, min(settings.average, step / (step + 10)))
+            running += loss.item()
+
+            if step % settings.validate_every == 0 or step == settings.steps:
+                since = step - (history[-1][0] if history else 0)
+                score = validate(TorchModel(averaged, manifest), examples)
+                history.append((step, running / since, score))
+                running = 0.0
+                if score < best:
+                    best, best_weights, waited = score, copy.deepcopy(averaged.state_dict()), 0
+                else:
+                    waited += 1
+                progress.update(task, loss=f"train {history[-1][1]:.4f}  validation {score:.4f}  best {best:.4f}")
+            progress.update(task, completed=step)
+            if waited >= settings.patience:
+                break
+    averaged.load_state_dict(best_weights)
+    averaged.eval()
+    return Fitted(config, averaged, manifest, tuple(history))
+
+
+def validate(model: TorchModel, examples: Sequence[Example]) -> float:
+    """Mean pinball loss over the validation part, in units of each stream's naive error, streams weighing alike."""
+    horizon, levels = model.manifest.horizon, np.array(model.manifest.levels)
+    asked = [np.arange(e.parts.train - 1, e.parts.validation - horizon) for e in examples]
+    stride = max(1, sum(map(len, asked)) // VALIDATION_FORECASTS)
+    asked = [a[::stride] for a in asked]
+    lead_in = model.network.memory.steps + model.manifest.warmup_steps
+    begin = [max(0, e.parts.train - 1 - lead_in) for e in examples]
+    losses: dict[int, list[npt.NDArray[np.float64]]] = {}
+    for i, origins, quantiles in forecasts(model, [e.series for e in examples], begin, asked):
+        error = targets(examples[i].series, origins, horizon)[..., None] - quantiles
+        losses.setdefault(i, []).append(np.maximum(levels * error, (levels - 1) * error) / examples[i].scale)
+    means = [np.nanmean(np.concatenate(v)) for v in losses.values() if not np.isnan(np.concatenate(v)).all()]
+    if not means:
+        raise ConfigError(f"split: the validation part of no stream holds {horizon + 1} steps; move its borders")
+    return 2 * float(np.mean(means))
+
+
+def _loss(quantiles: Tensor, actual: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
+    """Mean pinball loss, doubled, in units of each stream's naive error; missing actuals count nothing."""
+    known = ~actual.isnan()
+    error = (torch.where(known, actual, 0.0).unsqueeze(2) - quantiles.double()) / scale
+    pinball = torch.maximum(levels * error, (levels - 1) * error)
+    return 2 * (pinball * known.unsqueeze(2)).sum() / (known.sum().clamp(min=1) * len(levels))
+
+
+def _cosine(step: int, steps: int) -> float:
+    """Rise over the first 50 steps, then a half cosine to a hundredth."""
+    return min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+@torch.no_grad()
+def _average(averaged: Forecaster, network: Forecaster, decay: float) -> None:
+    for kept, new in zip(averaged.parameters(), network.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+
+
+def manifest_of(config: Config, words: dict[str, tuple[str, ...]]) -> Manifest:
+    """What a model trained by `config` says of itself."""
+    return Manifest(
+        contract=1, name=config.name, version=config.version, cell=config.model.cell,
+        grid="regular" if config.step_ms is not None else "per_event", step_ms=config.step_ms,
+        offset_ms=config.offset_ms, horizon=config.horizon, levels=config.levels,
+        covariates=config.data.covariates, static=words, warmup_steps=(config.seasons or (config.memory_steps,))[-1],
+    )  # fmt: skip
+
+
+def _progress(console: Console | None) -> Progress:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(TextColumn("{task.description}"), *columns, console=console, disable=console is None)

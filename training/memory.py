@@ -1,0 +1,149 @@
+"""A stream's memory: its last R values in a ring, and the rolling level and scales taken from it.
+
+Everything here is a function of the ring and the block's own observed values, so it needs no scan over
+the steps, the same steps cut into other blocks give the same numbers, and an outlier is forgotten with
+the ring. Extended by a block of T steps, the ring is a line on which each step sees its own window:
+
+    ring        block
+    r r r r r   x x x        R = 5, T = 3; after step t the window is [t + 1, t + R]
+
+Values are kept as float32 relative to an anchor (float64): a stream's first value, moved along once the
+level is far from it. Missing is 0; a true 0 is stored as TINY, so that the mask costs no state. The habit,
+an exponential average of level and spread, stands in where a gap has emptied the window.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+TINY = 1e-30  # nothing in any unit, and still a normal float32
+FLOAT32_STEP = 1e-7  # relative; a spread below it is rounding
+PRIOR_CHANGES = 0.1  # changes of one spread that are assumed seen: a start for a lag's scale, and its floor
+FEW = 8  # values in a window below which its spread is not trusted alone
+FAR = 64.0  # spreads between level and anchor before the anchor moves: float32 then still resolves 4e-6 of a spread
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What each step of a block remembers; stream units, relative to the anchor.
+
+    line     (B, R + T)  float32: the ring, then the block; 0 where missing
+    seen     (B, R + T)  float32: 1 where the line holds a value
+    anchor   (B, 1)      float64: what the line is relative to
+    origin   (B, T)      float64: what forecasts are relative to: the anchor, or 0 before a stream's first value
+    level    (B, T)      mean of the window
+    spread   (B, T)      its standard deviation, positive
+    changes  L × (B, T)  mean |x[t] − x[t − lag]| of the window for each lag, positive
+    habit    (B, 3, T)   float64: sums of weight, weight · level (not relative), weight · spread
+    """
+
+    line: Tensor
+    seen: Tensor
+    anchor: Tensor
+    origin: Tensor
+    level: Tensor
+    spread: Tensor
+    changes: tuple[Tensor, ...]
+    habit: Tensor
+
+
+class Memory(nn.Module):
+    """The ring and what is read from it.
+
+    steps  R, the values kept; also the half-life of the habit
+    lags   steps of the differences whose scales are followed, each below R
+    """
+
+    def __init__(self, steps: int, lags: Sequence[int]) -> None:
+        super().__init__()
+        self.steps, self.lags = steps, tuple(lags)
+        self.log_decay = -math.log(2) / steps
+
+    @property
+    def state_specs(self) -> tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]:
+        """The states: ring; anchor, with a 1 once it is set; habit."""
+        return ("ring", torch.float32, (self.steps,)), ("anchor", torch.float64, (2,)), ("habit", torch.float64, (3,))
+
+    def extend(self, value: Tensor, observed: Tensor, state: Sequence[Tensor]) -> Recall:
+        """Recall for a block.
+
+        value     (B, T)  float64: 0 where missing
+        observed  (B, T)  float32: 1 observed; 0 missing or padding
+        state     ring (B, R) with the newest value last, anchor (B, 2), habit (B, 3)
+        """
+        ring, anchor, habit = state
+        first = value.gather(1, observed.argmax(dim=1, keepdim=True))
+        here = torch.where(anchor[:, 1:] > 0, anchor[:, :1], first)
+        line = torch.cat((ring, _encode((value - here).float(), observed > 0)), dim=1)
+        seen = (line != 0).float()
+        count, level, variance = self._moments(line, seen)
+        sums = self._habit(count, level + here, variance.sqrt(), habit)
+        usual_level, usual_spread = (sums[:, 1:] / sums[:, :1].clamp(min=TINY)).unbind(1)
+        origin = torch.where(sums[:, 0] > 0, here, 0.0)
+        level = torch.where(count > 0, level, usual_level - origin)
+        unsure = (count < FEW).double()
+        variance = (count * variance + unsure * usual_spread.square()) / (count + unsure)
+        floor = (FLOAT32_STEP * (origin + level).abs()).clamp(min=TINY)
+        spread = torch.maximum(variance.sqrt(), floor).float()
+        changes = tuple(self._change(line, seen, spread, lag) for lag in self.lags)
+        return Recall(line, seen, here, origin, level.float(), spread, changes, sums)
+
+    def keep(self, recall: Recall, observed: Tensor, length: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
+        """The state after step `length` (B,) of the block."""
+        places = length.unsqueeze(1) + torch.arange(self.steps, device=length.device)
+        kept = recall.line.gather(1, places)
+        last = length.unsqueeze(1) - 1
+        level, spread = recall.level.gather(1, last), recall.spread.gather(1, last)
+        shift = torch.where(level.abs() > FAR * spread, level, 0.0)
+        known = torch.maximum(state[1][:, 1:], observed.amax(dim=1, keepdim=True).double())
+        anchor = torch.cat((recall.anchor + shift.double(), known), dim=1)
+        habit = recall.habit.gather(2, last.unsqueeze(1).expand(-1, 3, -1)).squeeze(2)
+        return [_encode(kept - shift, kept != 0), anchor, habit]
+
+    def windows(self, line: Tensor, row: Tensor, step: Tensor) -> Tensor:
+        """The windows (N, R) of a line (B, R + T) after `step` (N,) of its `row` (N,), newest value last."""
+        begin = row * line.shape[1] + step + 1
+        places = begin.unsqueeze(1) + torch.arange(self.steps, device=line.device)
+        return line.reshape(-1).index_select(0, places.reshape(-1)).reshape(-1, self.steps)
+
+    def _band(self, line: Tensor, lag: int) -> Tensor:
+        """(R + T − lag, T): 1 where a difference over `lag` lies in a step's window."""
+        length = line.shape[1]
+        place = torch.arange(length - lag, device=line.device).unsqueeze(1)
+        step = torch.arange(length - self.steps, device=line.device).unsqueeze(0)
+        return ((place > step) & (place <= step + (self.steps - lag))).float()
+
+    def _moments(self, line: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count, mean and variance (B, T) of each window, float64; 0 where it is empty."""
+        band = self._band(line, 0)
+        exact, exact_band = (
+            line.double(),
+            band.double(),
+        )  # a level 1e6 spreads from the anchor leaves the variance whole
+        count = (seen @ band).double()
+        size = count.clamp(min=1)
+        level = (exact @ exact_band) / size
+        variance = (exact.square() @ exact_band) / size - level.square()
+        return count, level, variance.clamp(min=0)
+
+    def _habit(self, count: Tensor, level: Tensor, spread: Tensor, state: Tensor) -> Tensor:
+        """Exponentially weighted sums (B, 3, T) over all steps so far, each window weighing by its count."""
+        step = torch.arange(count.shape[1], device=count.device)
+        age = (step.unsqueeze(0) - step.unsqueeze(1)).double()
+        weight = torch.where(age >= 0, (age * self.log_decay).exp(), 0.0)
+        carried = ((step + 1).double() * self.log_decay).exp()
+        parts = torch.stack((count, count * level, count * spread), dim=1)
+        return parts @ weight + state.unsqueeze(2) * carried
+
+    def _change(self, line: Tensor, seen: Tensor, spread: Tensor, lag: int) -> Tensor:
+        band = self._band(line, lag)
+        both = seen[:, lag:] * seen[:, :-lag]
+        size = (line[:, lag:] - line[:, :-lag]).abs() * both
+        return (size @ band + PRIOR_CHANGES * spread) / (both @ band + PRIOR_CHANGES)
+
+
+def _encode(value: Tensor, observed: Tensor) -> Tensor:
+    return torch.where(observed, torch.where(value == 0, TINY, value), 0.0)

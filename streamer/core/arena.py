@@ -55,6 +55,10 @@ class Arena:
         self.codes[rows] = 0
         self._free.extend(rows)
 
+    def remember(self, rows: Ints, last_slot: Ints, age: Ints, codes: Ints) -> None:
+        """Where these streams are now, and what is known of them."""
+        self.last_slot[rows], self.age[rows], self.codes[rows] = last_slot, age, codes
+
     def gather(self, rows: Ints, fresh: Mask) -> list[Array]:
         """Copies of the rows' states, (B, …) each; all zeros where fresh."""
         gathered = [tensor[rows] for tensor in self.states]

@@ -16,39 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from streamer.core.acceptance import Accepted
 from streamer.core.contract import Block
 from streamer.core.timegrid import Ints, Mask, TimeGrid
 
 MAX_STEPS = 256  # T: longer gains nothing (one row of 100 steps already runs at 0.7 of the best rate)
 MAX_ELEMENTS = 1 << 12  # B·T: a block's activations stay in a core's cache; 1024 to 8192 measure alike, more is slower
 GAP = -1  # a step without an event
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """n accepted events, ordered by stream and time, and what they feed to their streams.
-
-    row     (n,)      the stream's row in the arena
-    slot    (n,)      time slot
-    steps   (n,)      steps fed: the event's own and the missing ones before it
-    starts  (n,)      whether a run must begin at the event
-    fresh   (n,)      whether the stream starts fresh at the event
-    values  (n, 1+P)  target and covariates, NaN where missing
-    codes   (n, C)    static codes in force at the event
-    """
-
-    row: Ints
-    slot: Ints
-    steps: Ints
-    starts: Mask
-    fresh: Mask
-    values: npt.NDArray[np.float64]
-    codes: Ints
-
-    def __len__(self) -> int:
-        return len(self.row)
 
 
 @dataclass(frozen=True, slots=True)

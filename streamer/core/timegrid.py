@@ -22,17 +22,22 @@ NEVER = np.iinfo(np.int64).min  # the last slot of a stream that has none
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """step_ms None is the per-event grid; nearest rounds to the closest slot, for clocks that jitter."""
+    """step_ms None is the per-event grid; nearest rounds to the closest slot, for clocks that jitter.
+
+    idle_slots  silence after which a stream is forgotten, in slots of its partition's progress; None: never
+    """
 
     step_ms: int | None
     offset_ms: int = 0
     nearest: bool = False
     max_gap_steps: int = 168
+    idle_slots: int | None = None
 
     @classmethod
-    def of(cls, manifest: Manifest, *, nearest: bool, max_gap_steps: int) -> "TimeGrid":
-        """The grid of a model."""
-        return cls(manifest.step_ms, manifest.offset_ms, nearest, max_gap_steps)
+    def of(cls, manifest: Manifest, *, nearest: bool, max_gap_steps: int, idle_ms: int = 0) -> "TimeGrid":
+        """The grid of a model; idle_ms 0: no stream is ever forgotten."""
+        idle_slots = idle_ms // (manifest.step_ms or 1) if idle_ms else None
+        return cls(manifest.step_ms, manifest.offset_ms, nearest, max_gap_steps, idle_slots)
 
     def slots(self, ts: Ints) -> Ints:
         """The slot of each time, UTC epoch milliseconds."""
@@ -63,9 +68,9 @@ class Judgement:
     """What the grid makes of n events, ordered by stream and then as they came.
 
     order      (n,)  that order, as positions of the events given
-    accepted   (n,)  whether the event is a new slot of its stream
+    accepted   (n,)  whether the event moves its stream forward, or begins it again after a long silence
     duplicate  (n,)  whether it is the stream's current slot again; neither: late
-    previous   (n,)  the stream's accepted slot before the event
+    previous   (n,)  the stream's accepted slot before the event; NEVER where the event begins a new stream
     """
 
     order: Ints
@@ -81,17 +86,61 @@ def judge(rows: Ints, slots: Ints, last_slots: Ints) -> Judgement:
     slots       (n,)  the slot of each event
     last_slots  (n,)  the last accepted slot of each event's stream before all of these, NEVER for none
     """
-    n = len(rows)
     order = np.argsort(rows, kind="stable")
-    row, slot, last = rows[order], slots[order], last_slots[order]
-    first = np.ones(n, bool)
-    np.not_equal(row[1:], row[:-1], out=first[1:])
+    row, slot = rows[order], slots[order]
+    previous = np.maximum(_largest_before(row, slot), last_slots[order])
+    return Judgement(order, slot > previous, slot == previous, previous)
 
-    # The largest slot so far within each stream: ranks are small, so streams can be set apart by adding.
-    values, rank = np.unique(slot, return_inverse=True)
-    apart = np.cumsum(first) * len(values)
+
+def begin_again(judged: Judgement, rows: Ints, slots: Ints, progress: Ints, idle_slots: int) -> Judgement:
+    """Let events that come after a long silence of their stream begin it anew.
+
+    progress    (n,)  the largest slot that the event's partition had accepted before it, NEVER for none
+    idle_slots        silence, in slots of the partition's progress, after which a stream is forgotten
+
+    A stream that begins again may do so at an earlier slot than its last, so what follows in it is judged one by one;
+    that is rare, and every other stream keeps its judgement.
+    """
+    order, previous = judged.order, judged.previous
+    before = progress[order]
+    known = (previous != NEVER) & (before != NEVER)
+    silent = known & (np.where(known, before - previous, 0) > idle_slots)
+    if not silent.any():
+        return judged
+    accepted, duplicate, previous = judged.accepted.copy(), judged.duplicate.copy(), previous.copy()
+    row, slot = rows[order], slots[order]
+    for again in np.unique(row[silent]).tolist():
+        at = np.flatnonzero(row == again)
+        last = int(previous[at[0]])
+        for i in at.tolist():
+            if last != NEVER and before[i] != NEVER and before[i] - last > idle_slots:
+                last = NEVER
+            previous[i] = last
+            accepted[i], duplicate[i] = slot[i] > last, slot[i] == last
+            if accepted[i]:
+                last = int(slot[i])
+    return Judgement(order, accepted, duplicate, previous)
+
+
+def progress_before(partitions: Ints, slots: Ints, progress: Ints) -> Ints:
+    """The largest slot that each event's partition had seen before it.
+
+    partitions  (n,)  the partition of each event, all events of one together, in record order
+    progress    (n,)  the partition's progress before all of these, NEVER for none
+
+    Late events and duplicates may be counted in: their slots are not beyond their stream's own last one.
+    """
+    return np.maximum(_largest_before(partitions, slots), progress)
+
+
+def _largest_before(groups: Ints, slots: Ints) -> Ints:
+    """(n,) the largest slot before each event within its group, NEVER for none; groups stand together."""
+    n = len(groups)
+    first = np.ones(n, bool)
+    np.not_equal(groups[1:], groups[:-1], out=first[1:])
+    values, rank = np.unique(slots, return_inverse=True)
+    apart = np.cumsum(first) * len(values)  # ranks are small, so groups can be set apart by adding
     reached = np.maximum.accumulate(rank + apart)
     before = np.full(n, NEVER)
-    before[1:] = np.where(first[1:], NEVER, values[(reached[:-1] - apart[:-1]) if n > 1 else []])
-    previous = np.maximum(before, last)
-    return Judgement(order, slot > previous, slot == previous, previous)
+    before[1:] = np.where(first[1:], NEVER, values[(reached - apart)[:-1]])
+    return before

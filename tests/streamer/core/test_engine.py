@@ -1,7 +1,8 @@
 """The engine's promises: one forecast per accepted event, the same ones however the log is cut into batches."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.adapters.onnx_session import OnnxModel
-from streamer.core import blocks, engine
+from streamer.core import blocks, stepping
 from streamer.core.events import Partition
 from streamer.demo import MODEL_PATH
 from tests import models
-from tests.drive import HOUR, Seen, assert_same_forecasts, batches, event, new_engine, records, run, run_all
+from tests.drive import EVENTS, HOUR, Seen, assert_same_forecasts, batches, event, new_engine, records, run, run_all
 
 OTHER = Partition("events", 1)
 STATIC = {"site": ("north", "south")}
@@ -47,12 +48,15 @@ class Stream:
     code: int = 0
 
 
-def expected_of(events: Sequence[dict]) -> tuple[list[Seen], list[tuple[int, str]]]:
+def expected_of(events: Sequence[dict], idle: float = math.inf) -> tuple[list[Seen], list[tuple[int, str]]]:
     """The specification, one event after another in plain Python, for the echo model."""
     streams: dict[str, Stream] = {}
     seen, rejected = [], []
+    progress = -math.inf
     for offset, e in enumerate(events):
         stream, slot = streams.setdefault(e["stream"], Stream()), e["ts"] // HOUR
+        if stream.slot is not None and progress - stream.slot > idle:
+            stream = streams[e["stream"]] = Stream()
         if stream.slot is not None and slot <= stream.slot:
             rejected.append((offset, "duplicate" if slot == stream.slot else "late"))
             continue
@@ -61,6 +65,7 @@ def expected_of(events: Sequence[dict]) -> tuple[list[Seen], list[tuple[int, str
             stream.age, stream.last, steps = 0, Stream().last, 1
         stream.age += steps
         stream.slot = slot
+        progress = max(progress, slot)
         for name, value in (("value", e["value"]), *e["covariates"].items()):
             if value is not None:
                 stream.last[name] = value
@@ -94,12 +99,53 @@ def test_any_log_in_any_batches_is_forecast_as_the_specification_says(echo, log,
     assert_same_forecasts(found, expected)
 
 
+@given(log=some_log, sizes=some_sizes, idle=st.integers(1, 12), evictions=st.randoms(use_true_random=False))
+def test_a_silent_stream_begins_anew_whether_or_not_its_row_was_freed(echo, log, sizes, idle, evictions):
+    eng = new_engine(echo, max_gap_steps=MAX_GAP)
+    eng.grid = replace(eng.grid, idle_slots=idle)
+    found, rejected = [], []
+    for part in batches(log, sizes):
+        forecasts, refused = run(eng, part)
+        found += forecasts
+        rejected += refused
+        if evictions.random() < 0.5:
+            eng.evict(EVENTS)
+    expected, refused = expected_of(log, idle)
+    assert rejected == refused
+    assert_same_forecasts(found, expected)
+
+
+def test_a_stream_that_begins_again_at_an_earlier_slot_is_judged_from_there(echo):
+    eng = new_engine(echo)
+    eng.grid = replace(eng.grid, idle_slots=5)
+    log = [event("a", 10), event("b", 20), event("a", 3), event("a", 3), event("a", 2), event("a", 4)]
+    seen, rejected = run(eng, records(log))
+    # a's fourth is a duplicate of its new first slot; the others come after a silence of more than 5 slots each time
+    assert [s.origin // HOUR for s in seen] == [10, 20, 3, 3, 2, 4]
+    assert rejected == []
+    seen, rejected = run(eng, records([event("a", 17), event("a", 17), event("a", 16), event("a", 18)], offset=6))
+    assert [s.origin // HOUR for s in seen] == [17, 18]
+    assert rejected == [(7, "duplicate"), (8, "late")]
+
+
+def test_eviction_frees_the_rows_of_the_silent_and_names_them(echo):
+    eng = new_engine(echo, max_streams=2)
+    assert eng.evict(EVENTS) == []
+    eng.grid = replace(eng.grid, idle_slots=5)
+    assert eng.evict(EVENTS) == []
+    run(eng, records([event("a", 1), event("b", 6)]))
+    assert eng.evict(EVENTS) == []
+    run(eng, records([event("b", 7)]))
+    assert eng.evict(EVENTS) == ["a"]
+    assert run(eng, records([event("c", 7)]))[1] == []  # its row serves another
+
+
 @given(log=some_log, sizes=some_sizes, longest=st.integers(1, 5), elements=st.sampled_from([8, 64]))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_block_limits_change_no_forecast(echo, monkeypatch, log, sizes, longest, elements):
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "MAX_STEPS", longest)
-        patch.setattr(engine, "MAX_LAID_OUT_STEPS", longest)
+        patch.setattr(stepping, "MAX_STEPS", longest)
+        patch.setattr(stepping, "MAX_LAID_OUT_STEPS", longest)
         patch.setattr(blocks, "MAX_ELEMENTS", elements)
         found, _ = run_all(new_engine(echo, max_gap_steps=MAX_GAP), batches(log, sizes))
     assert_same_forecasts(found, expected_of(log)[0])
@@ -247,3 +293,35 @@ def test_an_exploded_state_is_reset_before_it_overflows(tmp_path):
     assert (reset.stream, reset.time) == ("a", 2 * HOUR)
     (seen,), _ = run(eng, records([event("a", 3, 7)]))
     assert seen.quantiles[0, 1] == 8.0
+
+
+def test_a_state_that_only_broke_by_what_it_had_gathered_starts_fresh_with_the_same_step(tmp_path):
+    body = """
+        tenfold = Constant <value_floats = [1e20]> ()
+        flat = Constant <value_ints = [-1, 1]> ()
+        scaled = Mul (state_sum, tenfold)
+        last = Reshape (value, flat)
+        next_state_sum = Add (scaled, last)
+        cube = Constant <value_ints = [-1, 1, 1]> ()
+        picked = Gather (next_state_sum, emit)
+        column = Reshape (picked, cube)
+        ones = Constant <value = float[1, 3, 3] {1, 1, 1, 1, 1, 1, 1, 1, 1}> ()
+        quantiles = Mul (column, ones)
+    """
+    design = models.Design(fixed_steps=True, warmup_steps=2)
+    outputs = "float[N, 3, 3] quantiles, float[B, 1] next_state_sum"
+    grown = models.handmade(design, inputs="float[B, 1] state_sum", outputs=outputs, body=body)
+    eng = new_engine(OnnxModel(models.save(grown, tmp_path / "grown.onnx")))
+    outcome = eng.advance([records([event("a", h, h) for h in (1, 2, 3)])])
+    assert [r.time for r in outcome.resets] == [3 * HOUR]  # 1e20, then beyond 1e36
+    (f,) = outcome.forecasts
+    assert f.quantiles[:, 0, 0].tolist() == [1.0, np.float32(1e20), 3.0]
+    assert f.warm.tolist() == [False, True, False]
+
+
+def test_a_forecast_knows_its_records_kafka_timestamp(echo):
+    log = [event("a", 1), b"nonsense", event("a", 2)]
+    (f,) = new_engine(echo).advance([records(log, timestamps=[5 * HOUR, 6 * HOUR, 7 * HOUR])]).forecasts
+    assert f.record_times.tolist() == [5 * HOUR, 7 * HOUR]
+    (f,) = new_engine(echo).advance([records(log)]).forecasts
+    assert f.record_times.tolist() == [-1, -1]

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench docs demo-model clean
+.PHONY: help setup demo test lint format bench broker docs demo-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ format: $(VENV)/.development ## format the code
 
 bench: $(VENV)/.development ## measure the core's throughput beside a naive loop
 	$(BIN)/python -m tests.benchmarks.core_throughput
+
+broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (needs Java and Maven)
+	$(BIN)/python -m tests.integration
+
+docs: $(VENV)/.development ## write the generated tables in docs/ again
+	$(BIN)/python -m tests.streamer.test_settings
 
 demo-model: $(VENV)/.development ## train the demo's model again (minutes)
 	$(BIN)/training fit configs/training/demo.yaml --data streamer/demo/weather.jsonl.gz --output streamer/demo/model.onnx

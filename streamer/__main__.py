@@ -1,6 +1,7 @@
 """The command line: reads the settings and wires the parts; nothing else does."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -13,23 +14,25 @@ from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
 from streamer.adapters.http import HttpServer
 from streamer.adapters.kafka_python import KafkaPythonClient
+from streamer.adapters.kafka_python.feed import feed
+from streamer.adapters.kafka_python.topics import create_topics
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
 from streamer.assembly import engine_for
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
-from streamer.demo.command import run_demo, write_events
-from streamer.errors import ConfigError, ContractError
+from streamer.demo.command import keyed_events, run_demo, write_events
+from streamer.errors import ConfigError, ContractError, StreamerError
 from streamer.pending import Pending
 from streamer.replay import replay
 from streamer.settings import HttpSettings, load_settings
 
-EXIT_OK, EXIT_REFUSED = 0, 2
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 2 where a setting or a model was refused."""
+    """Run one command; returns the exit status: 2 where a setting or a model was refused, 1 where Kafka was."""
     parser = _parser()
     options, settings_flags = parser.parse_known_args(arguments)
     try:
@@ -37,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, ContractError) as error:
         print(f"streamer {options.name}: {error}", file=sys.stderr)
         return EXIT_REFUSED
+    except StreamerError as error:
+        logs.log("failed", logging.ERROR, error=str(error))
+        return EXIT_FAILED
     except BrokenPipeError:  # the reader of our standard output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
@@ -58,11 +64,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", required=True, metavar="FORECASTS.jsonl", help="forecast lines; - is stdout")
     command.set_defaults(command=_replay)
+
     command = commands.add_parser("demo", allow_abbrev=False, help="forecast, score and draw a year of real weather")
     command.add_argument("--output", default="demo-output", type=Path, metavar="FOLDER", help="where files are written")
     command.add_argument("--events", action="store_true", help="only print the demo's event lines")
     command.add_argument("--keyed", action="store_true", help="with --events: the stream id and a tab before each")
+    command.add_argument("--produce", metavar="TOPIC", help="only append the demo's events to a Kafka topic")
     command.set_defaults(command=_demo)
+
+    topics = commands.add_parser("topics", help="the Kafka topics that the settings name")
+    command = topics.add_subparsers(required=True, dest="verb", metavar="VERB").add_parser(
+        "create", allow_abbrev=False, help="create those that do not exist"
+    )
+    command.add_argument("--partitions", type=int, default=3, metavar="N", help="of each topic created (3)")
+    command.add_argument(
+        "--replication", type=int, default=-1, metavar="N", help="copies; the broker's default if absent"
+    )
+    command.set_defaults(command=_create_topics)
     return parser
 
 
@@ -120,12 +138,24 @@ def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    if flags:
-        raise ConfigError(f"unknown argument {flags[0]!r}; `streamer demo --help` lists what there is")
-    if options.events:
+    settings = load_settings(flags, os.environ, required=())
+    if options.produce:
+        count = feed(settings.kafka, options.produce, keyed_events())
+        print(f"{count:,} events appended to {options.produce}")
+    elif options.events:
         write_events(sys.stdout.buffer, options.keyed)
     else:
         run_demo(options.output)
+    return EXIT_OK
+
+
+def _create_topics(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ, required=("input.topics",))
+    topics = [*settings.input.topics, settings.output.topic]
+    topics += [settings.output.dead_letter_topic] if settings.output.dead_letter_topic else []
+    created = create_topics(settings.kafka, topics, options.partitions, options.replication)
+    for topic in topics:
+        print(f"{topic}: {f'created, {options.partitions} partitions' if topic in created else 'exists'}")
     return EXIT_OK
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,12 +43,17 @@ def run_demo(output: Path, model_path: Path = MODEL_PATH, events_path: Path = EV
     report.print_files(output / FORECASTS, output / CHART)
 
 
-def write_events(sink: BinaryIO, keyed: bool) -> None:
-    """The demo's event lines; keyed puts `stream<TAB>` before each, as Kafka's console producer reads keys."""
+def keyed_events() -> Iterator[tuple[bytes, bytes]]:
+    """The stream id and the event line, without its line feed, of every event."""
     with open_input(str(EVENTS_PATH)) as lines:
         for line in lines:
-            # the packed lines all begin with {"stream":"…"
-            sink.write(line.split(b'"', 4)[3] + b"\t" + line if keyed else line)
+            yield line.split(b'"', 4)[3], line.rstrip()  # the packed lines all begin with {"stream":"…"
+
+
+def write_events(sink: BinaryIO, keyed: bool) -> None:
+    """The demo's event lines; keyed puts `stream<TAB>` before each, as Kafka's console producer reads keys."""
+    for key, line in keyed_events():
+        sink.write(b"%s\t%s\n" % (key, line) if keyed else line + b"\n")
     sink.flush()
 
 

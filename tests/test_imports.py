@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PURE = {  # the core's only outside help: arrays, JSON and the manifest's model
-    "collections", "dataclasses", "datetime", "functools", "hashlib", "itertools", "json", "math", "re", "typing",
+    "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools", "json", "math", "re", "struct", "typing", "zlib",
     "msgspec", "numpy", "orjson", "pydantic", "streamer",
 }  # fmt: skip
 

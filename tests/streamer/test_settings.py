@@ -1,6 +1,9 @@
 """Settings: what wins, what is refused, and what a refusal says. Run as a script, it writes the table of options."""
 
+import os
 from pathlib import Path
+from threading import Thread
+from typing import Literal, get_origin
 
 import pytest
 from pydantic import ValidationError
@@ -92,6 +95,18 @@ def test_a_whole_section_can_come_as_json():
     assert (settings.topics, settings.fields.ts, settings.fields.value) == (("a",), "at", "value")
 
 
+def test_the_more_specific_variable_wins_over_its_sections_json():
+    env = {"STREAMER_INPUT__FIELDS__TS": "at", "STREAMER_INPUT__FIELDS": '{"ts": "when", "value": "v"}'}
+    for given in (env, dict(reversed(env.items()))):
+        fields = load(env=given).input.fields
+        assert (fields.ts, fields.value) == ("at", "v")
+
+
+def test_a_covariates_name_keeps_its_dots_and_capitals_in_a_flag():
+    flags = ["--input.fields.covariates.EWR/temp.2m", "w.t"]
+    assert load(*flags).input.fields.covariates == {"EWR/temp.2m": "w.t"}
+
+
 @pytest.mark.parametrize("text", ['["a", "b"]', "a,b", "a, b"])
 def test_a_list_is_json_or_comma_separated(text):
     assert load(f"--input.topics={text}").input.topics == ("a", "b")
@@ -149,6 +164,18 @@ def test_a_time_in_yaml_stays_the_text_it_is(file):
     assert InputSettings(start="latest").start_ms is None
 
 
+def test_settings_made_directly_read_no_environment(monkeypatch):
+    monkeypatch.setenv("STREAMER_HTTP__PORT", "1")
+    assert Settings().http.port == load().http.port == 9108
+
+
+def test_a_file_may_be_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    Thread(target=pipe.write_text, args=("http: {port: 1}",)).start()
+    assert load(f"--config={pipe}").http.port == 1
+
+
 def test_settings_cannot_change():
     with pytest.raises(ValidationError):
         load().http.port = 1  # type: ignore[misc]
@@ -177,6 +204,17 @@ def test_a_variable_in_lower_case_is_refused_with_a_guess():
 def test_an_unknown_flag_is_refused_with_a_guess():
     assert refusal("--kafka.group-id", "g") == (
         "flag --kafka.group-id: there is no such setting; did you mean --kafka.group_id?"
+    )
+
+
+@pytest.mark.parametrize("text", ["KAFKA: {group_id: g}", "kafka: {Group_Id: g}"])
+def test_a_key_in_capitals_is_refused_with_a_guess(file, text):
+    assert "did you mean kafka" in refusal(file(text))
+
+
+def test_a_key_of_json_in_capitals_is_refused_with_a_guess():
+    assert refusal(env={"STREAMER_KAFKA": '{"Group_Id": "g"}'}) == (
+        "kafka.Group_Id (environment variable STREAMER_KAFKA): there is no such setting; did you mean kafka.group_id?"
     )
 
 
@@ -265,6 +303,18 @@ def test_yaml_of_another_type_is_refused(file, text, expected):
     assert expected in refusal(file(text))
 
 
+@pytest.mark.parametrize("text", ["kafka: {options: a=b}", "kafka: a=b", "{1: a}", "? [a]\n: b"])
+def test_what_is_wrong_in_the_file_is_refused_even_where_a_variable_would_cover_it(file, text):
+    assert len(refusal(file(text), env={"STREAMER_KAFKA__OPTIONS__A": "b"}).splitlines()) == 1
+
+
+def test_json_of_another_type_is_refused():
+    env = {"STREAMER_INPUT": "[1]", "STREAMER_INPUT__TOPICS": "a", "STREAMER_KAFKA__OPTIONS": "7"}
+    message = refusal(env=env)
+    assert "input (environment variable STREAMER_INPUT): found a list, expected a mapping" in message
+    assert "kafka.options (environment variable STREAMER_KAFKA__OPTIONS): found a number" in message
+
+
 def test_json_that_cannot_be_read_is_refused_with_an_example():
     assert 'a list such as ["a", "b"]' in refusal("--input.topics=[a")
     assert 'an object such as {"name": "value"}' in refusal(env={"STREAMER_INPUT__FIELDS": "a"})
@@ -333,12 +383,12 @@ def test_every_problem_is_reported_at_once(file):
         config, "--http.port=x", "--no.such=1", env={"STREAMER_NO": "1"}, required=("model.path", "input.topics")
     )
     assert [line.split(":")[0].split(" (")[0] for line in message.splitlines()] == [
-        "kafka.groupid",
         "environment variable STREAMER_NO",
         "flag --no.such",
         "model.path",
         "input.topics",
         "input.max_gap_steps",
+        "kafka.groupid",
         "http.port",
     ]
 
@@ -459,6 +509,15 @@ def _at(settings, path):
     return settings
 
 
+def _type_text(option):
+    """The type in words: what to write after the name."""
+    annotation = option.field.annotation
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in option.arguments)
+    kinds = {int: "whole number", float: "number", float | None: "number or null", str: "text"}
+    return kinds.get(annotation, "mapping" if option.is_mapping else "list of names")
+
+
 def with_table(text):
     """The document with its table of options made anew."""
     before, _, rest = text.partition(BEGIN)
@@ -466,7 +525,7 @@ def with_table(text):
     rows = ["| Option | Type | Default | Unit | Meaning |", "|---|---|---|---|---|"]
     for option in SCHEMA.options.values():
         default = f"`{option.default_text}`" if option.default_text else ""
-        cells = (f"`{option.name}`", option.type_text, default, option.unit, option.field.description)
+        cells = (f"`{option.name}`", _type_text(option), default, option.unit, option.field.description)
         rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |"))
     return before + BEGIN + "\n" + "\n".join(rows) + "\n\n" + END + after
 

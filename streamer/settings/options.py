@@ -3,16 +3,12 @@
 YAML file  <  environment (STREAMER_KAFKA__GROUP_ID)  <  flags (--kafka.group_id)
 """
 
-from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from textwrap import fill
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from streamer.errors import ConfigError
-from streamer.schema import Schema
-from streamer.setting_types import (
+from streamer.settings.kinds import (
     ALWAYS_TEXT,
     Distinct,
     FieldPath,
@@ -27,9 +23,7 @@ from streamer.setting_types import (
     conflict,
     path_or,
 )
-from streamer.sources import Sources, explain, missing
 
-REQUIRED_TO_RUN = ("model.path", "kafka.group_id", "input.topics")
 OWN_SETTING = ("bootstrap_servers", "group_id", "group_instance_id")  # not to be given again in kafka.options
 
 
@@ -238,38 +232,3 @@ class Settings(Section):
                 f"found {dead!r}, which is in {other} too; choose another topic, or leave it empty to turn it off",
             )
         return self
-
-
-SCHEMA = Schema(Settings)
-
-
-def load_settings(
-    arguments: Sequence[str], environ: Mapping[str, str], required: Collection[str] = REQUIRED_TO_RUN
-) -> Settings:
-    """The settings that a YAML file, the environment and flags make together; the later of them wins.
-
-    arguments  flags such as `--kafka.group_id x` or `--kafka.group_id=x`, and `--config FILE`
-    environ    the process's environment
-    required   settings that a command cannot do without
-
-    Raises ConfigError that lists every problem: a name that is not known, a value that cannot be used, a
-    required setting that is absent.
-    """
-    sources = Sources(SCHEMA, arguments, environ)
-    problems = [*sources.problems, *missing(sources, required)]
-    try:
-        settings = Settings.model_validate(sources.merged())
-    except ValidationError as error:
-        problems += explain(sources, error.errors(include_url=False))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return settings
-
-
-def flags_help() -> str:
-    """Every flag with its meaning and default, for a command's help."""
-    return "\n".join(
-        f"  --{option.name}\n"
-        + fill(option.meaning.replace("`", ""), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
-        for option in SCHEMA.options.values()
-    )

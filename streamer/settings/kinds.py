@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Secret
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Secret
 from pydantic_core import PydanticCustomError
+from pydantic_settings import SettingsConfigDict
 
 TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")  # Kafka's own rule for topic names
 ALWAYS_TEXT = ("password", "secret", "username")  # client options of such names are text, even if all digits
@@ -76,7 +77,9 @@ FieldPath = Annotated[str, path_or()]
 class Section(BaseModel):
     """What all groups of settings share. Errors hide their input: it may be a secret."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class OptionValue(Secret[str | int | float | bool]):

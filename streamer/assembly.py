@@ -1,25 +1,41 @@
 """An engine for a model and the settings of its input: the same one for the daemon, replay and the demo."""
 
-from streamer.core.contract import Model
+import difflib
+from collections.abc import Iterator, Mapping
+
+from streamer.core.contract import Manifest, Model
 from streamer.core.decoding import Decoder, Limits
 from streamer.core.engine import Engine
 from streamer.core.fields import KEY, TIMESTAMP, Layout, Path
 from streamer.core.timegrid import TimeGrid
+from streamer.errors import ConfigError
 from streamer.settings import InputFields, InputSettings, StateSettings
 
 HOUR_MS = 3_600_000
 
 
 def engine_for(model: Model, events: InputSettings, state: StateSettings) -> Engine:
-    """An engine without streams."""
+    """An engine without streams.
+
+    Raises ConfigError where a setting does not fit the model, or the machine has too little memory for it.
+    """
     manifest = model.manifest
+    if problems := list(_unknown_fields(events.fields, manifest)):
+        raise ConfigError("\n".join(problems))
     future_ms = (manifest.step_ms or 0) + HOUR_MS  # a clock may be an hour and a step ahead
     if events.max_future_seconds is not None:
         future_ms = round(events.max_future_seconds * 1000)
     limits = Limits(events.max_record_bytes, events.max_abs, future_ms)
     decoder = Decoder(layout_of(events.fields), manifest.covariates, manifest.static, limits)
     grid = TimeGrid.of(manifest, nearest=events.slot == "nearest", max_gap_steps=events.max_gap_steps)
-    return Engine(model, grid, decoder, state.max_streams)
+    try:
+        return Engine(model, grid, decoder, state.max_streams)
+    except MemoryError:
+        each = Engine(model, grid, decoder, 1).arena.bytes_per_stream
+        raise ConfigError(
+            f"state.max_streams: found {state.max_streams}, which needs {state.max_streams * each / 2**30:,.1f} GiB "
+            f"({each} bytes for each stream of this model), expected no more than this machine can reserve; lower it"
+        ) from None
 
 
 def layout_of(fields: InputFields) -> Layout:
@@ -36,3 +52,17 @@ def layout_of(fields: InputFields) -> Layout:
         {name: path(text) for name, text in fields.covariates.items()},
         {name: path(text) for name, text in fields.static.items()},
     )
+
+
+def _unknown_fields(fields: InputFields, manifest: Manifest) -> Iterator[str]:
+    """A problem for each mapped name that the model does not have: its values would never be read."""
+    mapped: tuple[tuple[str, Mapping[str, str], tuple[str, ...]], ...] = (
+        ("covariates", fields.covariates, manifest.covariates),
+        ("static", fields.static, tuple(manifest.static)),
+    )
+    for kind, paths, names in mapped:
+        for name in (name for name in paths if name not in names):
+            close = difflib.get_close_matches(name, names, n=1)
+            remedy = f"did you mean {close[0]}?" if close else "remove it, or use a model that has it"
+            has = ", ".join(names) or "none"
+            yield f"input.fields.{kind}.{name}: found {name!r}, expected a name that the model has ({has}); {remedy}"

@@ -186,6 +186,7 @@ class StateSettings(Section):
     max_streams: Annotated[int, Number, Unit("streams")] = Field(
         default=1_000_000,
         ge=1,
+        le=1_000_000_000,
         description="Most streams held in memory; a new one beyond is rejected as `too_many_streams`. Address space "
         "is reserved for all at the start; a stream takes memory when it comes.",
     )

@@ -270,6 +270,7 @@ def test_a_variable_that_kubernetes_injects_is_refused_with_the_remedy():
         ("--kafka.bootstrap_servers=localhost", "host:port"),
         ("--kafka.connect_timeout_seconds=0", "greater than 0"),
         ("--state.max_streams=0", "greater than or equal to 1"),
+        ("--state.max_streams=1000000001", "less than or equal to 1000000000"),
         ("--delivery.commit_interval_seconds=0", "greater than 0"),
         ("--http.host=", "not empty"),
         ("--http.port=65536", "less than or equal to 65535"),

@@ -26,7 +26,7 @@ from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.errors import ConfigError, ContractError, StreamerError
 from streamer.pending import Pending
 from streamer.replay import replay
-from streamer.settings import HttpSettings, load_settings
+from streamer.settings import HttpSettings, flags_help, load_settings
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 
@@ -54,10 +54,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tidecast {__version__}")
     commands = parser.add_subparsers(required=True, dest="name", metavar="COMMAND")
 
-    command = commands.add_parser("run", allow_abbrev=False, help="the daemon: forecast a Kafka topic until stopped")
+    command = commands.add_parser(
+        "run",
+        allow_abbrev=False,
+        help="the daemon: forecast a Kafka topic until stopped",
+        usage="%(prog)s [--config FILE.yaml] [--SETTING VALUE ...]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="settings, which the file and STREAMER_ variables can hold too (docs/configuration.md):\n"
+        + flags_help(),
+    )
     command.set_defaults(command=_run)
 
-    command = commands.add_parser("replay", allow_abbrev=False, help="forecast the events of a file, no broker needed")
+    command = commands.add_parser(
+        "replay",
+        allow_abbrev=False,
+        help="forecast the events of a file, no broker needed",
+        epilog="also takes --config FILE.yaml and the --model.*, --input.* and --state.* flags of `streamer run`",
+    )
     command.add_argument("--model", required=True, metavar="MODEL.onnx", help="the model")
     command.add_argument(
         "--input", required=True, metavar="EVENTS.jsonl", help="event lines; .gz is unpacked; - is stdin"

@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamer.core.events import Headers, Partition, Records
+from streamer.errors import StreamerError
+
+
+class DeliveryError(StreamerError):
+    """Kafka refuses output, offsets or this member, or has not taken them in time.
+
+    Nothing of the commit at hand counts. The process stops with a code other than 0; its successor begins at the
+    last commit.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ SETTINGS = {
     "listener.security.protocol.map": "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "INTERNAL",  # apart from the clients', so that a proxy breaks only theirs
     "controller.listener.names": "CONTROLLER",
-    "auto.create.topics.enable": "false",
+    "auto.create.topics.enable": "true",  # Kafka's default: what must not create topics is tested where it could
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "4000",  # a killed broker is only let in again when its old session has ended
     "group.initial.rebalance.delay.ms": "0",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic_core import ErrorDetails
 
-from streamer.settings.names import VARIABLES, NamePath, Option, Schema, unknown
+from streamer.settings.names import VARIABLES, NamePath, Option, Schema
 from streamer.settings.sources import Traced
 
 PLAIN_WORDS = {  # pydantic's error types, for somebody who edits YAML
@@ -43,9 +43,7 @@ def explain(schema: Schema, sources: Sequence[Traced], errors: Iterable[ErrorDet
     for error in errors:
         option = schema.owner(error["loc"])
         path = tuple(map(str, error["loc"]))
-        if error["type"] == "extra_forbidden":
-            message = _unknown_key(schema, ".".join(path))
-        elif option is None or error["type"] == "conflict":
+        if option is None or error["type"] == "conflict":
             path = schema.resolve(error.get("ctx", {}).get("setting", "").split(".")) or ()
             message = error["msg"]
         else:
@@ -53,16 +51,8 @@ def explain(schema: Schema, sources: Sequence[Traced], errors: Iterable[ErrorDet
             message = _mismatch(option, error)
         if path not in explained:
             explained.add(path)
-            given = _winner(sources, path)
+            given = _winner(sources, path) if path else None
             yield f"{'.'.join(path)}{f' ({given[0].origin(path)})' if given else ''}: {message}"
-
-
-def _unknown_key(schema: Schema, name: str) -> str:
-    known = [".".join(path) for path in schema.paths]
-    if name in known:  # and yet not found: as one key with dots
-        nested = name.replace(".", ": {") + ": …" + "}" * name.count(".")
-        return f"dots do not nest in YAML; write {nested}"
-    return unknown(name, known)
 
 
 def _mismatch(option: Option, error: ErrorDetails) -> str:

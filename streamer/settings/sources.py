@@ -45,18 +45,28 @@ class Traced(PydanticBaseSettingsSource):
         raise NotImplementedError
 
     def nested(self, value: object, path: NamePath = ()) -> dict[str, Any]:
-        """A tree with a mapping wherever names nest; an empty one where every line is commented out."""
+        """A tree of known names, a mapping wherever they nest; an empty one where every line is commented out."""
         tree: dict[str, Any] = {}
         if isinstance(value, Mapping):
             for key, item in value.items():
                 inner = (*path, str(key))
-                tree[inner[-1]] = self.nested(item, inner) if self.schema.nests(inner) else item
+                if self.schema.resolve(inner):
+                    tree[inner[-1]] = self.nested(item, inner) if self.schema.nests(inner) else item
+                else:
+                    self.problems.append(f"{'.'.join(inner)} ({self.origin(inner)}): {self._unknown('.'.join(inner))}")
         elif value is not None:
             self.problems.append(
                 f"{'.'.join(path) or 'the file'} ({self.origin(path)}): found {IN_WORDS.get(type(value), 'a value')}, "
                 "expected a mapping; write what is under it as name: value"
             )
         return tree
+
+    def _unknown(self, name: str) -> str:
+        known = [".".join(path) for path in self.schema.paths]
+        if name in known:  # and yet not found: as one key with dots
+            nested = name.replace(".", ": {") + ": …" + "}" * name.count(".")
+            return f"dots do not nest in YAML; write {nested}"
+        return unknown(name, known)
 
 
 class FileSource(Traced, InitSettingsSource):
@@ -137,11 +147,10 @@ def _decodable(option: Option | None, path: NamePath, text: str) -> object:
     if option and not (option.is_list or option.is_mapping):
         return None if type(None) in option.arguments and text in ("", "null") else text
     try:
-        json.loads(text)
+        return text if json.loads(text) is not None else "{}"  # null: as a section that is commented out
     except ValueError:
         example = 'a list such as ["a", "b"]' if option and option.is_list else 'an object such as {"name": "value"}'
         raise ValueError(example) from None
-    return text
 
 
 def _scalar(key: str, text: str) -> object:

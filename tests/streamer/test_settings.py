@@ -102,6 +102,12 @@ def test_the_more_specific_variable_wins_over_its_sections_json():
         assert (fields.ts, fields.value) == ("at", "v")
 
 
+def test_a_section_that_is_null_in_json_hides_nothing(file):
+    env = {"STREAMER_INPUT": "null", "STREAMER_INPUT__FIELDS": "null", "STREAMER_INPUT__FIELDS__TS": "at"}
+    settings = load(file("input: {topics: [a], fields: {value: v}}"), env=env).input
+    assert (settings.topics, settings.fields.ts, settings.fields.value) == (("a",), "at", "v")
+
+
 def test_a_covariates_name_keeps_its_dots_and_capitals_in_a_flag():
     flags = ["--input.fields.covariates.EWR/temp.2m", "w.t"]
     assert load(*flags).input.fields.covariates == {"EWR/temp.2m": "w.t"}
@@ -384,14 +390,19 @@ def test_every_problem_is_reported_at_once(file):
         config, "--http.port=x", "--no.such=1", env={"STREAMER_NO": "1"}, required=("model.path", "input.topics")
     )
     assert [line.split(":")[0].split(" (")[0] for line in message.splitlines()] == [
+        "kafka.groupid",
         "environment variable STREAMER_NO",
         "flag --no.such",
         "model.path",
         "input.topics",
         "input.max_gap_steps",
-        "kafka.groupid",
         "http.port",
     ]
+
+
+def test_a_contradiction_is_reported_beside_an_unknown_name(file):
+    message = refusal(file("outputs: {}"), "--input.topics=a", "--output.topic=a")
+    assert [line.split(" ")[0] for line in message.splitlines()] == ["outputs", "output.topic"]
 
 
 # settings that contradict each other

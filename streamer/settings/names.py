@@ -84,7 +84,8 @@ class Schema:
         path = tuple(parts)
         option = self.owner(path)
         if option and option.is_mapping and path != option.path:
-            return (*option.path, ".".join(path[len(option.path) :]))
+            key = ".".join(path[len(option.path) :])
+            return (*option.path, key) if key else None
         return path if path in self.paths else None
 
 

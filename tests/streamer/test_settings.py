@@ -366,6 +366,11 @@ def test_a_flag_given_twice_is_refused():
     assert "given twice" in refusal("--config=a.yaml", "--config=b.yaml")
 
 
+def test_a_mappings_key_cannot_be_empty():
+    assert "did you mean --kafka.options?" in refusal("--kafka.options.=x")
+    assert "did you mean STREAMER_KAFKA__OPTIONS?" in refusal(env={"STREAMER_KAFKA__OPTIONS__": "x"})
+
+
 def test_a_word_that_is_no_flag_is_refused():
     assert "'events': expected a flag" in refusal("events")
 

@@ -18,6 +18,7 @@ from kafka.errors import (
 )
 from kafka.structs import MemberState
 
+from streamer.adapters.kafka_python.connecting import open_client, refusals
 from streamer.adapters.kafka_python.membership import Membership
 from streamer.adapters.kafka_python.options import (
     DELIVERY_TIMEOUT_SECONDS,
@@ -31,7 +32,7 @@ from streamer.adapters.kafka_python.positions import Lag, starting_offsets
 from streamer.adapters.kafka_python.topics import check_topics
 from streamer.core.events import Headers, Partition, Records
 from streamer.delivery import DeliveryError, Messages, Rebalance
-from streamer.errors import ConfigError, StateError
+from streamer.errors import StateError
 from streamer.logs import log
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 
@@ -57,7 +58,7 @@ class KafkaPythonClient:
         self._input = input_
         self._output_settings = output
         self._consumer: Any = None
-        self._output: Output
+        self._output: Output | None = None
         self._membership: Membership
         self._lag: Lag
         self._partitions: dict[str, int] = {}
@@ -70,16 +71,14 @@ class KafkaPythonClient:
         """
         quiet_library()
         check_topics(self._kafka, self._input, self._output_settings)
-        try:
-            producer = KafkaProducer(**producer_options(self._kafka, self._output_settings))
-            self._output = Output(producer, self._output_settings.dead_letter_topic)
-            self._consumer = KafkaConsumer(**consumer_options(self._kafka))
-        except (KafkaError, ValueError, TypeError) as error:
-            raise ConfigError(f"kafka.options: {without_secrets(error, self._kafka)}") from None
+        producer = open_client(KafkaProducer, self._kafka, producer_options(self._kafka, self._output_settings))
+        self._output = Output(producer, self._output_settings.dead_letter_topic)
+        self._consumer = open_client(KafkaConsumer, self._kafka, consumer_options(self._kafka))
         self._membership = Membership(self._consumer, on_revoke)
         self._lag = Lag(self._consumer)
         self._consumer.subscribe(list(self._input.topics), listener=self._membership)
-        self._partitions = self._count_partitions()  # a join that overtakes the topics' metadata never completes
+        with refusals(self._kafka):
+            self._partitions = self._count_partitions()  # a join that overtakes the topics' metadata never completes
 
     def poll(self, timeout_seconds: float, max_records: int) -> list[Records]:
         """Records of our partitions, at most one `Records` for each; empty when none came in time.
@@ -106,6 +105,8 @@ class KafkaPythonClient:
         committed with the next ones, as long as their partition is ours. Raises DeliveryError when 2 fails
         within its limit: nothing is committed, and whoever reads next begins with the same events.
         """
+        if self._output is None:
+            raise DeliveryError("commit before start")
         revoking = self._membership.revoking
         self._output.publish(output, REVOKE_TIMEOUT_SECONDS if revoking else DELIVERY_TIMEOUT_SECONDS)  # 1 and 2
         self._membership.is_due(offsets)
@@ -118,10 +119,11 @@ class KafkaPythonClient:
 
     def close(self) -> None:
         """Leave the group (a member with `kafka.group_instance_id` keeps its place) and close every connection."""
+        if self._output is not None:
+            self._output.close(CLOSE_TIMEOUT_SECONDS)
         if self._consumer is None:
             return
         self._membership.closing = True
-        self._output.close(CLOSE_TIMEOUT_SECONDS)
         try:
             self._consumer.close(autocommit=False, timeout_ms=round(CLOSE_TIMEOUT_SECONDS * 1000))
         except KafkaError as error:
@@ -146,7 +148,7 @@ class KafkaPythonClient:
             except KafkaError as error:
                 raise self._refused("reading", error) from error
             if batches or self._has_joined() or time.monotonic() >= deadline:
-                return batches
+                return dict(batches)
 
     def _has_joined(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)

@@ -82,8 +82,8 @@ def producer_options(kafka: KafkaSettings, output: OutputSettings) -> Options:
 
 def check_options(kafka: KafkaSettings) -> None:
     """ConfigError for an option that no client takes, or that would break what the daemon promises."""
-    known = {name for client in DEFAULTS for name in client.DEFAULT_CONFIG}
-    for name in kafka.options:
+    known = {name: default for client in DEFAULTS for name, default in client.DEFAULT_CONFIG.items()}
+    for name, value in kafka.client_options().items():
         if name in OWN:
             instead = f"; set {INSTEAD[name]} instead" if name in INSTEAD else "; remove it"
             raise ConfigError(f"kafka.options.{name}: the daemon sets this itself{instead}")
@@ -91,6 +91,8 @@ def check_options(kafka: KafkaSettings) -> None:
             spelt = name.replace(".", "_").replace("-", "_")
             hint = f"; it spells it {spelt}" if spelt in known else "; see its documentation for the names"
             raise ConfigError(f"kafka.options.{name}: kafka-python has no such option{hint}")
+        if (expected := _kind(known[name])) and _kind(value) != expected:
+            raise ConfigError(f"kafka.options.{name}: expected {expected}, found {_kind(value)}")
 
 
 def quiet_library() -> None:
@@ -110,6 +112,11 @@ def without_secrets(message: object, kafka: KafkaSettings) -> str:
         if isinstance(value, str) and value:
             text = text.replace(value, "***")
     return text
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "text"}
+    return kinds.get(type(value), "")
 
 
 def _options(client: Any, kafka: KafkaSettings) -> Options:

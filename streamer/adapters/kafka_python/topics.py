@@ -1,55 +1,13 @@
 """Topics held against what the daemon needs of them, and created on request; never on their own."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaAdminClient
-from kafka.errors import (
-    KafkaConfigurationError,
-    KafkaError,
-    KafkaTimeoutError,
-    NoError,
-    RetriableError,
-    TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
-    for_code,
-)
-from kafka.net.compat import KafkaNetClient
+from kafka.errors import NoError, RetriableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from streamer.adapters.kafka_python.options import admin_options, without_secrets
+from streamer.adapters.kafka_python.connecting import admin_client
 from streamer.errors import ConfigError
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
-
-
-@contextmanager
-def connected(kafka: KafkaSettings) -> Iterator[Any]:
-    """An admin client that has reached a broker; ConfigError naming the setting to mend where it cannot."""
-    started: list[KafkaNetClient] = []
-
-    def network(**options: Any) -> KafkaNetClient:
-        started.append(KafkaNetClient(**options))
-        return started[-1]
-
-    try:
-        with KafkaAdminClient(kafka_client=network, **admin_options(kafka)) as admin:
-            yield admin
-    except KafkaTimeoutError:
-        raise ConfigError(
-            f"kafka.bootstrap_servers: no broker answered at {kafka.bootstrap_servers!r} within "
-            f"{kafka.connect_timeout_seconds:g} s; start one there, or name the address of one that runs "
-            "(with TLS or SASL, check kafka.options too)"
-        ) from None
-    except (KafkaConfigurationError, ValueError, TypeError) as error:
-        raise ConfigError(f"kafka.options: {without_secrets(error, kafka)}") from None
-    except KafkaError as error:
-        raise ConfigError(
-            f"kafka.bootstrap_servers: {kafka.bootstrap_servers!r} answered {without_secrets(error, kafka)}; "
-            "check kafka.options (TLS, SASL) and the permissions of its user"
-        ) from None
-    finally:
-        for client in started:
-            client.close()  # a client that found no broker leaves its thread running
 
 
 def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> None:
@@ -57,7 +15,7 @@ def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSett
     settings = dict.fromkeys(input_.topics, "input.topics") | {output.topic: "output.topic"}
     if output.dead_letter_topic:
         settings[output.dead_letter_topic] = "output.dead_letter_topic"
-    with connected(kafka) as admin:
+    with admin_client(kafka) as admin:
         counts = partition_counts(admin, list(settings))
     at = f"--bootstrap-server {kafka.bootstrap_servers}"
     for topic, setting in settings.items():
@@ -95,7 +53,7 @@ def create_topics(kafka: KafkaSettings, topics: Sequence[str], partitions: int, 
     Raises ConfigError for an unreachable broker, and for a topic that the cluster refuses, with its reason.
     """
     wanted = {"num_partitions": partitions, "replication_factor": replication}
-    with connected(kafka) as admin:
+    with admin_client(kafka) as admin:
         missing = [topic for topic, count in partition_counts(admin, topics).items() if count == 0]
         if not missing:
             return []

@@ -2,12 +2,13 @@
 
 import os
 import socket
+import threading
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
@@ -54,8 +55,13 @@ class Member:
 
     def read(self, count: int) -> "Member":
         """Poll until that many records have been read in all."""
-        eventually(lambda: self.poll() * 0 + sum(map(len, self.values.values())) >= count, f"{count} records read")
+        eventually(lambda: polled(self) and self.count >= count, f"{count} records read")
         return self
+
+    @property
+    def count(self) -> int:
+        """How many records have been read in all."""
+        return sum(map(len, self.values.values()))
 
     def commit(self, *messages: Messages) -> None:
         """Commit messages and all that was read."""
@@ -72,6 +78,32 @@ class Member:
     @property
     def committed(self) -> dict[int, int]:
         return committed_offsets(self.client._kafka.bootstrap_servers, self.group, self.topic)
+
+
+def polled(*members: Member) -> bool:
+    """True, after each has polled once."""
+    for member in members:
+        member.poll()
+    return True
+
+
+@contextmanager
+def polling(*members: Member) -> Iterator[None]:
+    """Each member polls in a thread of its own, as it would in a process of its own."""
+    over = threading.Event()
+
+    def poll(member: Member) -> None:
+        while not over.is_set():
+            member.poll()
+
+    with ThreadPoolExecutor(len(members)) as pool:
+        threads = [pool.submit(poll, member) for member in members]
+        try:
+            yield
+        finally:
+            over.set()
+        for thread in threads:
+            thread.result()
 
 
 @contextmanager
@@ -166,7 +198,7 @@ def test_a_group_that_starts_at_the_latest_misses_nothing_from_then_on(bootstrap
     first = new_member(start="latest")
     produce(bootstrap, first.topic, [Record(b"before")])
     with running(first):
-        eventually(lambda: first.poll() or first.committed == {0: 1, 1: 0, 2: 0}, "the start committed")
+        eventually(lambda: polled(first) and first.committed == {0: 1, 1: 0, 2: 0}, "the start committed")
     produce(bootstrap, first.topic, [Record(b"while nobody ran")])
     second = new_member(group=first.group, start="latest")
     with running(second):
@@ -181,7 +213,7 @@ def test_a_group_can_start_at_a_time(bootstrap, new_member):
     produce(bootstrap, member.topic, [Record(b"%d" % ms, None, number, (), ms) for number, ms in times])
     with running(member):
         member.read(2)
-        eventually(lambda: member.poll() or member.committed == {0: 1, 1: 1, 2: 0}, "the start committed")
+        eventually(lambda: polled(member) and member.committed == {0: 1, 1: 1, 2: 0}, "the start committed")
     assert member.values == {0: [b"%d" % midnight, b"%d" % (midnight + 1)]}
 
 
@@ -281,13 +313,13 @@ def test_two_members_share_the_partitions_and_a_revoked_one_is_committed_first(b
         first.read(3)
         assert first.committed == dict.fromkeys(range(3), 0)
         with running(second):
-            eventually(lambda: first.poll() + second.poll() or second.owned, "the second member's share")
+            with polling(first, second):
+                eventually(lambda: second.owned, "the second member's share")
+                produce(bootstrap, first.topic, [Record(b"+", partition=number) for number in range(3)])
+                eventually(lambda: first.count + second.count == 6, "three more records")
             assert first.owned | second.owned == {0, 1, 2}
             assert not first.owned & second.owned
             assert first.committed == dict.fromkeys(range(3), 1)
-            produce(bootstrap, first.topic, [Record(b"+", partition=number) for number in range(3)])
-            everything = partial(lambda: first.poll() + second.poll() and sum(map(len, first.values.values())))
-            eventually(lambda: (everything(), second.values)[1] and _count(first, second) == 6, "three more records")
     assert [record.value for record in read_committed(bootstrap, first.output)] == [b"0", b"1", b"2"]
     assert set(second.values.keys()) <= second.owned
     assert all(values == [b"+"] for values in second.values.values())
@@ -307,22 +339,24 @@ def test_a_member_that_was_shut_out_commits_nothing(bootstrap, new_member):
             second.read(2).commit()
             first.client.commit([], stale)
             assert second.committed[0] == 2
-            eventually(lambda: second.poll() + first.poll() or first.owned | second.owned == {0, 1, 2}, "both at work")
+            with polling(first, second):
+                eventually(lambda: first.owned and second.owned, "both at work")
             first.client.commit([], stale)
             assert second.committed[0] == 2
 
 
 def test_a_named_member_keeps_its_partitions_over_a_restart(bootstrap, new_member):
-    first, other = new_member(group_instance_id="a"), new_member(group_instance_id="b")
-    other.group = first.group
+    first = new_member(group_instance_id="a")
     other = new_member(group=first.group, group_instance_id="b")
     with running(other):
         with running(first):
-            eventually(lambda: first.poll() + other.poll() or (first.owned and len(other.owned) < 3), "shares")
+            with polling(first, other):
+                eventually(lambda: first.owned and len(other.owned) == 3 - len(first.owned), "shares")
             mine, others = first.owned, other.owned
         again = new_member(group=first.group, group_instance_id="a")
         with running(again):
-            eventually(lambda: again.poll() + other.poll() or again.owned, "the restarted member's share")
+            with polling(again, other):
+                eventually(lambda: again.owned, "the restarted member's share")
             assert (again.owned, other.owned) == (mine, others)
 
 
@@ -330,16 +364,15 @@ def test_a_member_whose_name_another_takes_is_told_so(new_member):
     first = new_member(group_instance_id="a")
     second = new_member(group=first.group, group_instance_id="a")
 
-    def polled() -> None:
-        second.poll()
+    def contend() -> None:
+        polled(second, first)
         first.commit()
-        first.poll()
 
     with running(first):
-        eventually(lambda: first.poll() or first.owned, "partitions")
+        eventually(lambda: polled(first) and first.owned, "partitions")
         first.offsets = {Partition(first.topic, 0): 0}
         with running(second), pytest.raises(DeliveryError, match="has taken the name 'a'"):
-            eventually(polled, "an error")
+            eventually(contend, "an error")
 
 
 # Starting
@@ -383,9 +416,8 @@ def test_an_unreachable_broker_is_refused_in_time(listening):
         ({"security.protocol": "hunter2"}, r"it spells it security_protocol$"),
         ({"auto_offset_reset": "hunter2"}, r"^kafka\.options\.auto_offset_reset: .* set input\.start instead"),
         ({"enable_auto_commit": True}, r"^kafka\.options\.enable_auto_commit: the daemon sets this itself; remove it"),
-        ({"client_dns_lookup": "hunter2"}, r"^kafka\.options: client_dns_lookup must be one of .* got '\*\*\*'"),
-        ({"request_timeout_ms": "hunter2"}, r"^kafka\.options: "),
-        ({"delivery_timeout_ms": 1}, r"^kafka\.options: Must set delivery_timeout_ms higher"),
+        ({"request_timeout_ms": "hunter2"}, r"^kafka\.options\.request_timeout_ms: expected a number, found text$"),
+        ({"delivery_timeout_ms": 1}, r"^kafka\.options: .*Must set delivery_timeout_ms higher"),
     ],
 )
 def test_an_unusable_option_is_refused_without_its_value(new_member, options, message):
@@ -440,7 +472,8 @@ def test_a_broker_restart_is_survived(own_cluster):
         member.read(2)
         assert member.values == {0: [b"1", b"2"]}
         member.commit(member.forecasts(b"1", b"2"))
-        eventually(lambda: member.poll() or member.commit() or member.committed == {0: 2}, "the offset committed")
+        member.commit()
+        eventually(lambda: polled(member) and member.committed == {0: 2}, "the offset committed")
     assert [record.value for record in read_committed(bootstrap, member.output)] == [b"1", b"2"]
 
 
@@ -454,7 +487,3 @@ def test_output_that_no_broker_takes_in_time_is_an_error(own_cluster):
         with pytest.raises(DeliveryError, match=r"could not be published: .*restart reads the same events again"):
             member.commit(member.forecasts(b"2"))
     broker.start()
-
-
-def _count(*members: Member) -> int:
-    return sum(len(values) for member in members for values in member.values.values())

@@ -9,7 +9,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.02
 
 
-def eventually(condition: Callable[[], T], what: str, timeout_seconds: float = 12.0) -> T:
+def eventually(condition: Callable[[], T], what: str, timeout_seconds: float = 60.0) -> T:
     """The condition's first true value; AssertionError, saying what was awaited, if there is none in time."""
     deadline = time.monotonic() + timeout_seconds
     while not (value := condition()):

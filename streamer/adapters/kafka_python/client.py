@@ -28,7 +28,7 @@ from streamer.adapters.kafka_python.options import (
     without_secrets,
 )
 from streamer.adapters.kafka_python.output import Output
-from streamer.adapters.kafka_python.positions import Lag, starting_offsets
+from streamer.adapters.kafka_python.positions import Lag, beginnings
 from streamer.adapters.kafka_python.topics import check_topics
 from streamer.core.events import Headers, Partition, Records
 from streamer.delivery import DeliveryError, Messages, Rebalance
@@ -40,7 +40,7 @@ REVOKE_TIMEOUT_SECONDS = 10.0  # heartbeats wait for a revocation, so it ends we
 OFFSETS_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 5.0
 RETRY_SECONDS = 0.1
-JOIN_SECONDS = 1.0  # patience of a poll while the group rebalances, when nothing can be read or committed anyway
+JOIN_SECONDS = 3.5  # a heartbeat interval, in which the other members hear of the rebalance, and a little more
 
 NOT_NOW = (RetriableError, UnknownBrokerIdError)  # brokers come and go; poll again
 REBALANCING = (CommitFailedError, RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError)
@@ -132,13 +132,14 @@ class KafkaPythonClient:
     def _fetch(self, timeout_seconds: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
         """Poll in slices until records come, the time is over or, during a rebalance, we have joined.
 
-        A join that completes while nobody polls is thrown away by the library, and asked for anew: with short polls
-        and work in between it might never come to an end. So we stay until it does.
+        A join that completes while nobody polls is thrown away by the library and asked for anew, which makes every
+        member join again: with short polls and work in between it might never end. So we stay for it; nothing can
+        be read or committed meanwhile anyway.
         """
-        deadline = time.monotonic() + max(timeout_seconds, 0.0 if self._has_joined() else JOIN_SECONDS)
+        began = time.monotonic()
         while True:
+            left = max(0.0, began + timeout_seconds - time.monotonic()) or min(timeout_seconds, RETRY_SECONDS)
             try:
-                left = max(0.0, min(timeout_seconds, deadline - time.monotonic()))
                 batches = self._consumer.poll(timeout_ms=round(left * 1000), max_records=max_records)
             except FencedInstanceIdError as error:
                 raise self._replaced() from error
@@ -147,7 +148,8 @@ class KafkaPythonClient:
                 return {}
             except KafkaError as error:
                 raise self._refused("reading", error) from error
-            if batches or self._has_joined() or time.monotonic() >= deadline:
+            patience = timeout_seconds if self._has_joined() else max(timeout_seconds, JOIN_SECONDS)
+            if batches or time.monotonic() >= began + patience:
                 return dict(batches)
 
     def _has_joined(self) -> bool:
@@ -183,22 +185,22 @@ class KafkaPythonClient:
 
         Committed, since `latest` would otherwise be a later place after a restart, with events between lost.
         """
-        fresh = self._membership.fresh
+        fresh = [TopicPartition(*partition) for partition in self._membership.fresh]
         if not fresh:
             return
         try:
-            starts = starting_offsets(self._consumer, fresh, self._input)
+            committed, starts = beginnings(self._consumer, fresh, self._input)
         except NOT_NOW as error:
             log("start_unknown", logging.WARNING, error=type(error).__name__)
             return
         except KafkaError as error:
             raise self._refused("reading committed offsets", error) from error
-        for partition, offset in starts.items():
+        for partition, offset in (committed | starts).items():
             self._consumer.seek(TopicPartition(*partition), offset)
+        self._membership.begin(committed | starts)
         self._membership.is_due(starts)
         self._commit_offsets()
-        self._consumer.resume(*(TopicPartition(*partition) for partition in fresh))
-        self._membership.fresh.clear()
+        self._consumer.resume(*fresh)
 
     def _replaced(self) -> DeliveryError:
         name = self._kafka.group_instance_id

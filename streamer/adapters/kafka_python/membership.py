@@ -25,7 +25,8 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
     """The consumer's partitions, and the offsets that wait to be committed for them.
 
     owned     ours to read and to commit; a partition stays owned while `on_revoke` runs
-    fresh     owned, but paused until it is known where to begin
+    fresh     owned, but paused until it is known where they begin
+    began     where the others began: an offset before it is of an earlier time that they were ours
     due       offsets to commit with the next request; those of a partition that went are dropped
     revoking  `on_revoke` is running, on the library's I/O thread
     """
@@ -38,6 +39,7 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         self._failure: Exception | None = None
         self.owned: set[Partition] = set()
         self.fresh: set[Partition] = set()
+        self.began: dict[Partition, int] = {}
         self.due: dict[Partition, int] = {}
         self.revoking = False
         self.closing = False
@@ -50,9 +52,14 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         self._assigned, self._revoked = set(), set()
         return change
 
+    def begin(self, offsets: Mapping[Partition, int]) -> None:
+        """Fresh partitions are read from these offsets on."""
+        self.began |= offsets
+        self.fresh -= offsets.keys()
+
     def is_due(self, offsets: Mapping[Partition, int]) -> None:
-        """Note offsets to commit; those of partitions that are not ours any more are their new owner's affair."""
-        self.due |= {partition: offset for partition, offset in offsets.items() if partition in self.owned}
+        """Note offsets to commit, but for what is no longer ours: committing it would set its new owner back."""
+        self.due |= {p: offset for p, offset in offsets.items() if p in self.began and offset >= self.began[p]}
 
     def request(self) -> dict[TopicPartition, OffsetAndMetadata]:
         """What is due, as the library takes it."""
@@ -106,6 +113,7 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         self._assigned -= partitions
         self._revoked |= partitions
         for partition in partitions:
+            self.began.pop(partition, None)
             self.due.pop(partition, None)
 
 

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import IllegalStateError, KafkaError
@@ -17,26 +16,30 @@ LAG_INTERVAL_SECONDS = 5.0
 LAG_TIMEOUT_MS = 250  # a slow broker costs the loop at most a twentieth of its time
 
 
-def starting_offsets(
-    consumer: KafkaConsumer, partitions: Collection[Partition], input_: InputSettings
-) -> dict[Partition, int]:
-    """Where partitions without a committed offset begin, as `input.start` says; the others are left out.
+def beginnings(
+    consumer: KafkaConsumer, partitions: Collection[TopicPartition], input_: InputSettings
+) -> tuple[dict[Partition, int], dict[Partition, int]]:
+    """Where partitions begin: those with a committed offset there, the others as `input.start` says.
 
     Raises a retriable KafkaError when the brokers do not answer in time.
     """
-    without = [
-        p for p in map(_topic_partition, partitions) if consumer.committed(p, timeout_ms=START_TIMEOUT_MS) is None
-    ]
-    if not without:
-        return {}
+    asked = {p: consumer.committed(p, timeout_ms=START_TIMEOUT_MS) for p in partitions}
+    committed = {Partition(*p): offset for p, offset in asked.items() if offset is not None}
+    without = [p for p, offset in asked.items() if offset is None]
+    return committed, _starts(consumer, without, input_) if without else {}
+
+
+def _starts(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], input_: InputSettings
+) -> dict[Partition, int]:
     if input_.start_ms is not None:
-        found = consumer.offsets_for_times(dict.fromkeys(without, input_.start_ms), timeout_ms=START_TIMEOUT_MS)
-        ends = consumer.end_offsets(without, timeout_ms=START_TIMEOUT_MS)
-        offsets = {p: found[p].offset if found[p] is not None else ends[p] for p in without}
+        found = consumer.offsets_for_times(dict.fromkeys(partitions, input_.start_ms), timeout_ms=START_TIMEOUT_MS)
+        ends = consumer.end_offsets(partitions, timeout_ms=START_TIMEOUT_MS)
+        offsets = {p: ends[p] if found[p] is None else found[p].offset for p in partitions}
     elif input_.start == "latest":
-        offsets = consumer.end_offsets(without, timeout_ms=START_TIMEOUT_MS)
+        offsets = consumer.end_offsets(partitions, timeout_ms=START_TIMEOUT_MS)
     else:
-        offsets = consumer.beginning_offsets(without, timeout_ms=START_TIMEOUT_MS)
+        offsets = consumer.beginning_offsets(partitions, timeout_ms=START_TIMEOUT_MS)
     return {Partition(*p): offset for p, offset in offsets.items()}
 
 
@@ -61,7 +64,7 @@ class Lag:
 
     def _refresh(self, partitions: Collection[Partition]) -> None:
         try:
-            ends = self._consumer.end_offsets([_topic_partition(p) for p in partitions], timeout_ms=LAG_TIMEOUT_MS)
+            ends = self._consumer.end_offsets([TopicPartition(*p) for p in partitions], timeout_ms=LAG_TIMEOUT_MS)
             positions = {p: self._consumer.position(p, timeout_ms=0) for p in ends}
         except (KafkaError, IllegalStateError) as error:
             if self._answered:
@@ -73,7 +76,3 @@ class Lag:
         self._answered = True
         known = {Partition(*p): max(0, ends[p] - position) for p, position in positions.items() if position is not None}
         self._lag.update(known)
-
-
-def _topic_partition(partition: Partition) -> Any:
-    return TopicPartition(*partition)

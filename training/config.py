@@ -53,7 +53,7 @@ class Model(_Section):
     hidden: int = Field(default=64, ge=1, description="D, units of the recurrent layer")
     layers: int = Field(default=1, ge=1)
     head: int = Field(default=64, ge=1, description="units of the head's inner layer")
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
     embedding: int = Field(default=4, ge=1, description="numbers per static category")
     seasons: tuple[Annotated[int, Field(ge=2)], ...] | None = Field(
         default=None,
@@ -72,7 +72,7 @@ class Training(_Section):
     """How it is fitted."""
 
     seed: int = 1
-    steps: int = Field(default=1500, ge=1, description="optimiser steps at most")
+    steps: int = Field(default=800, ge=1, description="optimiser steps at most")
     batch: int = Field(default=32, ge=1, description="windows per step")
     window: int = Field(default=128, ge=2, description="T, steps of a window")
     warmup: int = Field(default=32, ge=0, description="first steps of a window that count no loss")

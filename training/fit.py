@@ -2,12 +2,13 @@
 
 Windows of T steps are drawn at random from the training part. Each starts from the ring its own past
 fills, the first steps only warm the recurrence up, and pinball loss counts at random origins of the rest.
-The weights that are validated and kept are a moving average of those that are optimised.
+The weights that are validated and kept are a moving average of those that are optimised. At last the
+quantiles' widths are calibrated on the validation part.
 """
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from streamer.core.contract import Manifest
+from streamer.core.scoring import pinball_loss
 from streamer.errors import ConfigError
 from training.checkpoint import Fitted
 from training.config import Config
@@ -25,6 +27,7 @@ from training.network import Forecaster
 from training.stepping import TorchModel, forecasts, targets
 from training.windows import Example, Sampler, examples_of, statistics_of
 
+STRETCH_LIMITS = (0.5, 2.0)  # a factor beyond them says that validation is unlike training, not by how much
 VALIDATION_FORECASTS = 4000  # enough for a stable mean, few enough to take a second
 
 
@@ -77,27 +80,68 @@ def fit(config: Config, series: Sequence[Series], console: Console | None = None
             progress.update(task, completed=step)
             if waited >= settings.patience:
                 break
+    if not math.isfinite(best):
+        raise ConfigError(
+            f"training.learning_rate: {settings.learning_rate} made the loss diverge; choose a smaller one"
+        )
     averaged.load_state_dict(best_weights)
-    averaged.eval()
-    return Fitted(config, averaged, manifest, tuple(history))
+    calibrate(averaged, manifest, examples)
+    return Fitted(config, averaged.eval(), manifest, tuple(history))
 
 
 def validate(model: TorchModel, examples: Sequence[Example]) -> float:
-    """Mean pinball loss over the validation part, in units of each stream's naive error, streams weighing alike."""
-    horizon, levels = model.manifest.horizon, np.array(model.manifest.levels)
+    """Mean over the streams of the validation part's pinball loss, doubled, in units of a stream's naive error.
+
+    Infinite where a forecast is not finite.
+    Raises ConfigError where no stream's validation part holds a forecast.
+    """
+    levels, losses = np.array(model.manifest.levels), []
+    for example, actual, quantiles in _validation(model, examples):
+        if not np.isfinite(quantiles).all():
+            return math.inf
+        losses.append(2 * pinball_loss(actual, quantiles, levels) / example.scale)
+    known = [loss for loss in losses if not math.isnan(loss)]
+    if not known:
+        steps = model.manifest.horizon + 1
+        raise ConfigError(f"split: the validation part of no stream holds {steps} steps; move its borders")
+    return float(np.mean(known))
+
+
+def calibrate(network: Forecaster, manifest: Manifest, examples: Sequence[Example]) -> None:
+    """Stretch all widths alike, so that the outer levels cover the share of the validation part that they should.
+
+    A network is surer of the windows it was trained on than of later ones. Each actual needs its interval
+    stretched by |actual − median| / width to be covered; the factor is the nominal quantile of these.
+    Source: Romano, Patterson & Candès (2019), Conformalized Quantile Regression, NeurIPS 32; here as a factor.
+    """
+    middle, last = network.head.middle, network.head.levels - 1
+    if not 0 < middle < last:
+        return
+    needed = []
+    for _, actual, quantiles in _validation(TorchModel(network, manifest), examples):
+        lower, median, upper = (quantiles[..., i].astype(float) for i in (0, middle, last))
+        error = actual - median
+        width = np.where(error > 0, upper - median, median - lower)
+        needed.append((np.abs(error) / np.maximum(width, 1e-12 * np.abs(median) + 1e-30))[~np.isnan(actual)])
+    factor = np.quantile(np.concatenate(needed), manifest.levels[last] - manifest.levels[0])
+    network.head.stretch.mul_(float(np.clip(factor, *STRETCH_LIMITS)))
+
+
+def _validation(
+    model: TorchModel, examples: Sequence[Example]
+) -> Iterator[tuple[Example, npt.NDArray[np.float64], npt.NDArray[np.float32]]]:
+    """Each stream's actuals (n, H) and quantiles (n, H, Q) from evenly chosen origins of its validation part."""
+    horizon = model.manifest.horizon
     asked = [np.arange(e.parts.train - 1, e.parts.validation - horizon) for e in examples]
     stride = max(1, sum(map(len, asked)) // VALIDATION_FORECASTS)
     asked = [a[::stride] for a in asked]
     lead_in = model.network.memory.steps + model.manifest.warmup_steps
     begin = [max(0, e.parts.train - 1 - lead_in) for e in examples]
-    losses: dict[int, list[npt.NDArray[np.float64]]] = {}
-    for i, origins, quantiles in forecasts(model, [e.series for e in examples], begin, asked):
-        error = targets(examples[i].series, origins, horizon)[..., None] - quantiles
-        losses.setdefault(i, []).append(np.maximum(levels * error, (levels - 1) * error) / examples[i].scale)
-    means = [np.nanmean(np.concatenate(v)) for v in losses.values() if not np.isnan(np.concatenate(v)).all()]
-    if not means:
-        raise ConfigError(f"split: the validation part of no stream holds {horizon + 1} steps; move its borders")
-    return 2 * float(np.mean(means))
+    pieces: dict[int, list[npt.NDArray[np.float32]]] = {}
+    for i, _, quantiles in forecasts(model, [e.series for e in examples], begin, asked):
+        pieces.setdefault(i, []).append(quantiles)
+    for i, found in sorted(pieces.items()):
+        yield examples[i], targets(examples[i].series, asked[i], horizon), np.concatenate(found)
 
 
 def _loss(quantiles: Tensor, actual: Tensor, scale: Tensor, levels: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 TINY = 1e-30  # nothing in any unit, and still a normal float32
 FLOAT32_STEP = 1e-7  # relative; a spread below it is rounding
 PRIOR_CHANGES = 0.1  # changes of one spread that are assumed seen: a start for a lag's scale, and its floor
+BESIDE = 1 - 2.0**-20  # moves the anchor beside the level: values equal to the level must not turn into 0, missing
 FEW = 8  # values in a window below which its spread is not trusted alone
 FAR = 64.0  # spreads between level and anchor before the anchor moves: float32 then still resolves 4e-6 of a spread
 
@@ -36,7 +37,7 @@ class Recall:
     origin   (B, T)      float64: what forecasts are relative to: the anchor, or 0 before a stream's first value
     level    (B, T)      mean of the window
     spread   (B, T)      its standard deviation, positive
-    changes  L × (B, T)  mean |x[t] − x[t − lag]| of the window for each lag, positive
+    changes  L × (B, T)  mean |x[t] − x[t − lag]| of the window (lag 1: of its newest quarter), positive
     habit    (B, 3, T)   float64: sums of weight, weight · level (not relative), weight · spread
     """
 
@@ -77,7 +78,7 @@ class Memory(nn.Module):
         ring, anchor, habit = state
         first = value.gather(1, observed.argmax(dim=1, keepdim=True))
         here = torch.where(anchor[:, 1:] > 0, anchor[:, :1], first)
-        line = torch.cat((ring, _encode((value - here).float(), observed > 0)), dim=1)
+        line = torch.cat((ring, _encode((value - here).float(), observed)), dim=1)
         seen = (line != 0).float()
         count, level, variance = self._moments(line, seen)
         sums = self._habit(count, level + here, variance.sqrt(), habit)
@@ -85,7 +86,7 @@ class Memory(nn.Module):
         origin = torch.where(sums[:, 0] > 0, here, 0.0)
         level = torch.where(count > 0, level, usual_level - origin)
         unsure = (count < FEW).double()
-        variance = (count * variance + unsure * usual_spread.square()) / (count + unsure)
+        variance = (count * variance + unsure * usual_spread * usual_spread) / (count + unsure)
         floor = (FLOAT32_STEP * (origin + level).abs()).clamp(min=TINY)
         spread = torch.maximum(variance.sqrt(), floor).float()
         changes = tuple(self._change(line, seen, spread, lag) for lag in self.lags)
@@ -97,36 +98,32 @@ class Memory(nn.Module):
         kept = recall.line.gather(1, places)
         last = length.unsqueeze(1) - 1
         level, spread = recall.level.gather(1, last), recall.spread.gather(1, last)
-        shift = torch.where(level.abs() > FAR * spread, level, 0.0)
+        shift = torch.where(level.abs() > FAR * spread, level * BESIDE, 0.0)
         known = torch.maximum(state[1][:, 1:], observed.amax(dim=1, keepdim=True).double())
         anchor = torch.cat((recall.anchor + shift.double(), known), dim=1)
         habit = recall.habit.gather(2, last.unsqueeze(1).expand(-1, 3, -1)).squeeze(2)
-        return [_encode(kept - shift, kept != 0), anchor, habit]
+        return [torch.where(kept == 0, 0.0, kept - shift), anchor, habit]
 
     def windows(self, line: Tensor, row: Tensor, step: Tensor) -> Tensor:
         """The windows (N, R) of a line (B, R + T) after `step` (N,) of its `row` (N,), newest value last."""
-        begin = row * line.shape[1] + step + 1
-        places = begin.unsqueeze(1) + torch.arange(self.steps, device=line.device)
-        return line.reshape(-1).index_select(0, places.reshape(-1)).reshape(-1, self.steps)
+        places = (step + 1).unsqueeze(1) + torch.arange(self.steps, device=line.device)
+        return line.index_select(0, row).gather(1, places)
 
-    def _band(self, line: Tensor, lag: int) -> Tensor:
-        """(R + T − lag, T): 1 where a difference over `lag` lies in a step's window."""
-        length = line.shape[1]
-        place = torch.arange(length - lag, device=line.device).unsqueeze(1)
-        step = torch.arange(length - self.steps, device=line.device).unsqueeze(0)
-        return ((place > step) & (place <= step + (self.steps - lag))).float()
+    def _band(self, line: Tensor, span: int) -> Tensor:
+        """(span + T − 1, T): 1 where one of the line's last places lies among the `span` newest of a step."""
+        steps = line.shape[1] - self.steps
+        place = torch.arange(span + steps - 1, device=line.device).unsqueeze(1)
+        step = torch.arange(steps, device=line.device).unsqueeze(0)
+        return ((place >= step) & (place < step + span)).float()
 
     def _moments(self, line: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count, mean and variance (B, T) of each window, float64; 0 where it is empty."""
-        band = self._band(line, 0)
-        exact, exact_band = (
-            line.double(),
-            band.double(),
-        )  # a level 1e6 spreads from the anchor leaves the variance whole
-        count = (seen @ band).double()
+        band = self._band(line, self.steps)
+        exact, exact_band = line[:, 1:].double(), band.double()  # far from the anchor, the variance keeps its digits
+        count = (seen[:, 1:] @ band).double()
         size = count.clamp(min=1)
         level = (exact @ exact_band) / size
-        variance = (exact.square() @ exact_band) / size - level.square()
+        variance = ((exact * exact) @ exact_band) / size - level * level
         return count, level, variance.clamp(min=0)
 
     def _habit(self, count: Tensor, level: Tensor, spread: Tensor, state: Tensor) -> Tensor:
@@ -139,11 +136,12 @@ class Memory(nn.Module):
         return parts @ weight + state.unsqueeze(2) * carried
 
     def _change(self, line: Tensor, seen: Tensor, spread: Tensor, lag: int) -> Tensor:
-        band = self._band(line, lag)
-        both = seen[:, lag:] * seen[:, :-lag]
-        size = (line[:, lag:] - line[:, :-lag]).abs() * both
+        span = self.steps // 4 if lag == 1 else self.steps - lag  # steps repeat often enough to be judged by fewer
+        band, begin = self._band(line, span), self.steps - span + 1
+        both = seen[:, begin:] * seen[:, begin - lag : -lag]
+        size = (line[:, begin:] - line[:, begin - lag : -lag]).abs() * both
         return (size @ band + PRIOR_CHANGES * spread) / (both @ band + PRIOR_CHANGES)
 
 
 def _encode(value: Tensor, observed: Tensor) -> Tensor:
-    return torch.where(observed, torch.where(value == 0, TINY, value), 0.0)
+    return torch.where(value == 0, TINY, value) * observed

@@ -124,25 +124,26 @@ class Forecaster(nn.Module):
                 ahead = slice(size - lag + 1, size - lag + 1 + steps)
                 known = recall.seen[:, ahead]
                 features += [known, (recall.line[:, ahead] - level) * known / spread]
-        return torch.asinh(torch.stack(features, dim=2))
+        return _compressed(torch.stack(features, dim=2))
 
     def _context(self, recall: Recall, time: Tensor, static: Tensor | None) -> Tensor:
         """What is known of a step besides its values: relative scales, calendar, categories; (B, T, context)."""
-        features = [torch.log(change / recall.spread) for change in recall.changes]
-        for period in self.periods:
-            angle = (time % period).double() * (2 * math.pi / period)
-            features += [angle.sin().float(), angle.cos().float()]
-        context = torch.stack(features, dim=2)
-        if static is None or not len(self.embeddings):
-            return context
-        codes = [table(static[:, i]) for i, table in enumerate(self.embeddings)]
-        return torch.cat((context, torch.cat(codes, dim=1).unsqueeze(1).expand(-1, time.shape[1], -1)), dim=2)
+        features = [torch.log(torch.stack(recall.changes, dim=2) / recall.spread.unsqueeze(2))]
+        if self.periods:
+            period = torch.tensor(self.periods, device=time.device)
+            phase = (time.unsqueeze(2) % period).double() / period  # float64: a time in milliseconds has 41 bits
+            angle = (phase * (2 * math.pi)).float()
+            features += [angle.sin(), angle.cos()]
+        if static is not None:
+            codes = [table(static[:, i]) for i, table in enumerate(self.embeddings)]
+            features.append(torch.cat(codes, dim=1).unsqueeze(1).expand(-1, time.shape[1], -1))
+        return torch.cat(features, dim=2)
 
     def _covariates(self, value: Tensor, observed: Tensor) -> list[Tensor]:
         if not self.covariates:
             return []
         scaled = (value[..., 1:] - self.covariate_mean) / self.covariate_deviation
-        return [torch.asinh(scaled.float()) * observed[..., 1:], observed[..., 1:]]
+        return [_compressed(scaled.float()) * observed[..., 1:], observed[..., 1:]]
 
     def _forecast(self, recall: Recall, features: Tensor, emit: Tensor) -> Tensor:
         """The head on the emitted rows only."""
@@ -153,4 +154,10 @@ class Forecaster(nn.Module):
         emitted = torch.stack(scales, dim=2).reshape(-1, len(scales)).index_select(0, emit)
         features = features.reshape(-1, features.shape[2]).index_select(0, emit)
         relative: Tensor = self.head(features, window, torch.split(emitted, 1, dim=1))
-        return (relative.double() + recall.origin.reshape(-1).index_select(0, emit)[:, None, None]).float()
+        absolute = (relative.double() + recall.origin.reshape(-1).index_select(0, emit).unsqueeze(1)).float()
+        return absolute.reshape(-1, self.head.levels, self.head.horizon).transpose(1, 2)
+
+
+def _compressed(x: Tensor) -> Tensor:
+    """Signed roots, x / √(1 + |x|): an outlier keeps its rank and its sign, and drowns nothing."""
+    return x / (1 + x.abs()).sqrt()

@@ -1,13 +1,14 @@
 """Training's examples: windows drawn at random from the training part, each with the state its past leaves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from streamer.core.contract import Block
 from streamer.core.scoring import seasonal_naive_error
 from streamer.errors import ConfigError
 from training.config import Config
@@ -15,6 +16,7 @@ from training.data import Parts, Series, parts, static_codes
 from training.network import Forecaster, Statistics
 from training.stepping import block_of, targets
 
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, list[Tensor]]  # of the network, in order
 HIDDEN_WINDOWS = 0.25  # share of windows in which observations are hidden
 
 
@@ -31,7 +33,7 @@ class Example:
 class Batch:
     """Windows ready for the network: its inputs, the actuals (N, H) with NaN where missing, and scales (N, 1, 1)."""
 
-    inputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, list[Tensor]]
+    inputs: Inputs
     actual: Tensor
     scale: Tensor
 
@@ -63,30 +65,36 @@ class Sampler:
         """One batch of windows, each with the state its past leaves."""
         chosen = self.random.choice(len(self.examples), self.settings.batch, p=self.share)
         drawn = [self.examples[i] for i in chosen]
+        series = [e.series for e in drawn]
         last_origin = np.array([e.parts.train - self.horizon for e in drawn])  # origins lie before it
         length = np.minimum(self.settings.window, last_origin)
         begin = self.random.integers(0, last_origin - length + 1)
-        series = [e.series for e in drawn]
         block = block_of(series, begin, length, self.codes[chosen])
         origins = [self._origins(int(n)) for n in length]
-        width = block.time.shape[1]
-        emit = np.concatenate([row * width + o for row, o in enumerate(origins)]).astype(np.int64)
-        value, observed = torch.from_numpy(block.value), torch.from_numpy(block.observed)
-        past_value, past_observed = map(torch.from_numpy, _past(series, begin, self.memory))
-        hidden = torch.from_numpy(self._hidden(len(drawn), self.memory + width))
-        observed = observed * hidden[:, self.memory :, None]
-        value = value * observed
-        with torch.no_grad():
-            state = network.remember(past_value, past_observed * hidden[:, : self.memory])
-        static = torch.from_numpy(block.static) if block.static.shape[1] else None
         actual = [targets(s, a + o, self.horizon) for s, a, o in zip(series, begin, origins, strict=True)]
         scale = np.repeat([e.scale for e in drawn], [len(o) for o in origins])
-        time, length_, emitted = map(torch.from_numpy, (block.time, block.length, emit))
-        return Batch(
-            (value, observed, time, length_, emitted, static, state),
-            torch.from_numpy(np.concatenate(actual)),
-            torch.from_numpy(scale)[:, None, None],
-        )  # fmt: skip
+        block = replace(block, emit=np.concatenate([i * block.time.shape[1] + o for i, o in enumerate(origins)]))
+        inputs = self._inputs(network, block, *_past(series, begin, self.memory))
+        return Batch(inputs, torch.from_numpy(np.concatenate(actual)), torch.from_numpy(scale)[:, None, None])
+
+    def _inputs(
+        self,
+        network: Forecaster,
+        block: Block,
+        past_value: npt.NDArray[np.float64],
+        past_observed: npt.NDArray[np.float32],
+    ) -> Inputs:
+        """The block as tensors, some of its observations and of its past's hidden."""
+        kept = torch.from_numpy(self._kept(len(block.length), self.memory + block.time.shape[1]))
+        value, observed = torch.from_numpy(block.value), torch.from_numpy(block.observed)
+        observed = observed * kept[:, self.memory :, None]
+        with torch.no_grad():
+            state = network.remember(
+                torch.from_numpy(past_value), torch.from_numpy(past_observed) * kept[:, : self.memory]
+            )
+        time, length, emit = map(torch.from_numpy, (block.time, block.length, block.emit))
+        static = torch.from_numpy(block.static) if block.static.shape[1] else None
+        return value * observed, observed, time, length, emit, static, state
 
     def _origins(self, length: int) -> npt.NDArray[np.int64]:
         """Steps of a window whose forecasts are scored; a stream too short to warm up is scored from its first."""
@@ -94,7 +102,7 @@ class Sampler:
         count = min(self.settings.origins, length - first)
         return np.sort(self.random.choice(np.arange(first, length), count, replace=False))
 
-    def _hidden(self, rows: int, steps: int) -> npt.NDArray[np.float32]:
+    def _kept(self, rows: int, steps: int) -> npt.NDArray[np.float32]:
         """(rows, steps): 0 where an observation is hidden, so that missing values are nothing new to the network."""
         share = self.settings.hide * (self.random.random((rows, 1)) < HIDDEN_WINDOWS)
         return (self.random.random((rows, steps)) >= share).astype(np.float32)

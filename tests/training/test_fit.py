@@ -7,7 +7,7 @@ import torch
 from streamer.errors import ConfigError
 from tests.training.conftest import config_of, hourly
 from training.data import parts, static_codes
-from training.fit import fit
+from training.fit import calibrate, fit
 from training.stepping import TorchModel, forecasts, targets
 from training.windows import Sampler, examples_of
 
@@ -110,3 +110,24 @@ def test_categories_are_learned_by_code():
     assert fitted.manifest.static == {"site": ("north", "south")}
     assert static_codes(series, fitted.manifest.static).tolist() == [[1], [2]]
     assert parts(series[0], fitted.config.split).train == 200
+
+
+def test_the_outer_levels_cover_their_share_of_the_validation_part():
+    quick = {"steps": 80, "learning_rate": 0.01, "validate_every": 40}
+    config = config_of(split={"train_end": 200, "validation_end": 390}, training=quick)
+    series = streams()
+    fitted = fit(config, series)
+    fitted.network.head.stretch.mul_(0.7)  # as a network too sure of itself would be
+    examples = examples_of(config, series)
+    calibrate(fitted.network, fitted.manifest, examples)
+    model, inside = TorchModel(fitted.network, fitted.manifest), []
+    for i, o, quantiles in forecasts(model, series, [127] * 3, [np.arange(199, 384)] * 3):
+        actual = targets(series[i], o, 6)
+        inside.append(((actual >= quantiles[..., 0]) & (actual <= quantiles[..., -1]))[~np.isnan(actual)])
+    assert np.concatenate(inside).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_diverging_loss_is_reported_with_its_setting():
+    config = config_of(split=SPLIT, training={"learning_rate": 1e30, "clip": 1e30, "average": 0})
+    with pytest.raises(ConfigError, match="learning_rate"):
+        fit(config, streams())

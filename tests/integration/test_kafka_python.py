@@ -1,6 +1,7 @@
 """The daemon's client on kafka-python against a real broker."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from streamer.adapters.kafka_python import KafkaPythonClient, create_topics, positions
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, Messages
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, StateError
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 from tests.integration.broker import Cluster, free_ports
 from tests.integration.records import Record, committed_offsets, create_topic, produce, read_committed
@@ -375,6 +376,16 @@ def test_a_member_whose_name_another_takes_is_told_so(new_member):
             eventually(contend, "an error")
 
 
+def test_a_topic_that_grows_while_it_is_read_is_an_error(bootstrap, new_member):
+    member = new_member(options={"metadata_max_age_ms": 200})
+    with running(member):
+        eventually(lambda: polled(member) and member.owned, "partitions")
+        with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:
+            admin.create_partitions({member.topic: 4})
+        with pytest.raises(StateError, match=r"had 3 partitions at the start and has 4 now"):
+            eventually(lambda: not polled(member), "an error")
+
+
 # Starting
 
 
@@ -475,6 +486,26 @@ def test_a_broker_restart_is_survived(own_cluster):
         member.commit()
         eventually(lambda: polled(member) and member.committed == {0: 2}, "the offset committed")
     assert [record.value for record in read_committed(bootstrap, member.output)] == [b"1", b"2"]
+
+
+def test_a_broker_that_hangs_does_not_stop_the_loop(own_cluster, monkeypatch):
+    monkeypatch.setattr(positions, "LAG_INTERVAL_SECONDS", 0.0)
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap))
+    with running(member):
+        eventually(lambda: polled(member) and member.client.lag(), "a lag")
+        known = member.client.lag()
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            for _ in range(3):
+                member.poll()
+                assert member.client.lag() == known
+            assert time.monotonic() - began < 10  # about a second; a request's own limit is 15
+        finally:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        produce(bootstrap, member.topic, [Record(b"1")])
+        member.read(1)
 
 
 def test_output_that_no_broker_takes_in_time_is_an_error(own_cluster):

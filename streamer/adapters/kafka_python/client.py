@@ -136,11 +136,10 @@ class KafkaPythonClient:
         member join again: with short polls and work in between it might never end. So we stay for it; nothing can
         be read or committed meanwhile anyway.
         """
-        began = time.monotonic()
+        patience = time.monotonic() + JOIN_SECONDS
         while True:
-            left = max(0.0, began + timeout_seconds - time.monotonic()) or min(timeout_seconds, RETRY_SECONDS)
             try:
-                batches = self._consumer.poll(timeout_ms=round(left * 1000), max_records=max_records)
+                batches = self._consumer.poll(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
             except FencedInstanceIdError as error:
                 raise self._replaced() from error
             except (*NOT_NOW, *REBALANCING):
@@ -148,9 +147,9 @@ class KafkaPythonClient:
                 return {}
             except KafkaError as error:
                 raise self._refused("reading", error) from error
-            patience = timeout_seconds if self._has_joined() else max(timeout_seconds, JOIN_SECONDS)
-            if batches or time.monotonic() >= began + patience:
+            if batches or self._has_joined() or time.monotonic() >= patience:
                 return dict(batches)
+            timeout_seconds = RETRY_SECONDS
 
     def _has_joined(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)

@@ -6,7 +6,7 @@ The loop is one thread. It owns the engine and the client; HTTP threads only rea
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 
@@ -96,7 +96,7 @@ class Daemon:
         """Seconds a poll may wait: until the next commit is due, if there is anything to commit."""
         if not self._pending:
             return IDLE_POLL_SECONDS
-        return max(0.0, self._last_commit + self._interval - self._clocks.monotonic())
+        return min(IDLE_POLL_SECONDS, max(0.0, self._last_commit + self._interval - self._clocks.monotonic()))
 
     def _rebalance(self) -> None:
         """Forget the streams of partitions that went; those that came start at their committed offset."""
@@ -108,7 +108,6 @@ class Daemon:
         self._partitions = self._partitions.difference(change.revoked).union(change.assigned)
         self._metrics.assigned(self._partitions)
         self._metrics.streams_released(len(self._engine.arena), self._arena_bytes())
-        log("partitions_changed", assigned=_names(change.assigned), revoked=_names(change.revoked))
 
     def _advance(self, batch: Sequence[Records]) -> None:
         if not self._pending:
@@ -138,7 +137,8 @@ class Daemon:
         stream = (reset.partition, reset.stream)
         if stream not in self._reset_streams and len(self._reset_streams) < MAX_LOGGED_STREAMS:
             self._reset_streams.add(stream)
-            log("state_reset", partition=_names([reset.partition]), stream=reset.stream, step_time=reset.time)
+            topic, number = reset.partition
+            log("state_reset", partition=f"{topic}-{number}", stream=reset.stream, step_time=reset.time)
 
     def _watch_lag(self) -> None:
         now = self._clocks.monotonic()
@@ -148,7 +148,3 @@ class Daemon:
 
     def _arena_bytes(self) -> int:
         return len(self._engine.arena) * self._engine.arena.bytes_per_stream
-
-
-def _names(partitions: Collection[Partition]) -> str:
-    return ",".join(f"{topic}-{number}" for topic, number in sorted(partitions)) or "none"

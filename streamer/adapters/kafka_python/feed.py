@@ -6,8 +6,9 @@ from contextlib import closing
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from streamer.adapters.kafka_python.connecting import admin_client
 from streamer.adapters.kafka_python.options import DELIVERY_TIMEOUT_SECONDS, producer_options, without_secrets
-from streamer.adapters.kafka_python.topics import connected, partition_counts
+from streamer.adapters.kafka_python.topics import partition_counts
 from streamer.errors import ConfigError
 from streamer.settings import KafkaSettings, OutputSettings
 
@@ -17,7 +18,7 @@ def feed(kafka: KafkaSettings, topic: str, events: Iterable[tuple[bytes, bytes]]
 
     Raises ConfigError for an unreachable broker, and for a topic that does not exist or refuses them.
     """
-    with connected(kafka) as admin:
+    with admin_client(kafka) as admin:
         if not partition_counts(admin, [topic])[topic]:
             raise ConfigError(f"topic {topic!r} does not exist at {kafka.bootstrap_servers}; `streamer topics create`")
     try:

@@ -15,6 +15,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from streamer.adapters.kafka_python import KafkaPythonClient, client, create_topics, positions
+from streamer.adapters.kafka_python.options import without_secrets
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, Messages
 from streamer.errors import ConfigError, StateError
@@ -438,6 +439,14 @@ def test_an_unusable_option_is_refused_without_its_value(new_member, options, me
         member.client.start(lambda: None)
     assert "hunter2" not in str(refused.value)
     member.client.close()
+
+
+def test_a_message_of_the_library_is_shown_without_the_options_values():
+    kafka = KafkaSettings(options={"sasl_plain_password": "hunter2", "request_timeout_ms": 1000})
+    assert (
+        without_secrets(ValueError("login of 'x' with 'hunter2' took 1000"), kafka)
+        == "login of 'x' with '***' took 1000"
+    )
 
 
 # Creating topics

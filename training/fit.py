@@ -25,7 +25,7 @@ from training.config import Config
 from training.data import Series, vocabulary
 from training.network import Forecaster
 from training.stepping import TorchModel, forecasts, targets
-from training.windows import Example, Sampler, examples_of, statistics_of
+from training.windows import Batch, Example, Sampler, examples_of, statistics_of
 
 STRETCH_LIMITS = (0.5, 2.0)  # a factor beyond them says that validation is unlike training, not by how much
 VALIDATION_FORECASTS = 4000  # enough for a stable mean, few enough to take a second
@@ -55,18 +55,9 @@ def fit(config: Config, series: Sequence[Series], console: Console | None = None
     with _progress(console) as progress:
         task = progress.add_task("fit", total=settings.steps, loss="")
         for step in range(1, settings.steps + 1):
-            batch = sampler.draw(network)
-            network.train()
-            quantiles, _ = network(*batch.inputs)
-            loss = _loss(quantiles, batch.actual, batch.scale, levels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-            optimizer.step()
+            running += _learn(network, sampler.draw(network), levels, optimizer, settings.clip)
             schedule.step()
             _average(averaged, network, min(settings.average, step / (step + 10)))
-            running += loss.item()
-
             if step % settings.validate_every == 0 or step == settings.steps:
                 since = step - (history[-1][0] if history else 0)
                 score = validate(TorchModel(averaged, manifest), examples)
@@ -87,6 +78,18 @@ def fit(config: Config, series: Sequence[Series], console: Console | None = None
     averaged.load_state_dict(best_weights)
     calibrate(averaged, manifest, examples)
     return Fitted(config, averaged.eval(), manifest, tuple(history))
+
+
+def _learn(network: Forecaster, batch: Batch, levels: Tensor, optimizer: torch.optim.Optimizer, clip: float) -> float:
+    """One optimiser step on one batch; returns its loss."""
+    network.train()
+    quantiles, _ = network(*batch.inputs)
+    loss = _loss(quantiles, batch.actual, batch.scale, levels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimizer.step()
+    return loss.item()
 
 
 def validate(model: TorchModel, examples: Sequence[Example]) -> float:
@@ -175,7 +178,7 @@ def manifest_of(config: Config, words: dict[str, tuple[str, ...]]) -> Manifest:
 
 def _progress(console: Console | None) -> Progress:
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeElapsedColumn(),

@@ -82,7 +82,8 @@ class Memory(nn.Module):
         seen = (line != 0).float()
         count, level, variance = self._moments(line, seen)
         sums = self._habit(count, level + here, variance.sqrt(), habit)
-        usual_level, usual_spread = (sums[:, 1:] / sums[:, :1].clamp(min=TINY)).unbind(1)
+        weight = sums[:, :1]
+        usual_level, usual_spread = (sums[:, 1:] / torch.where(weight > 0, weight, 1.0)).unbind(1)
         origin = torch.where(sums[:, 0] > 0, here, 0.0)
         level = torch.where(count > 0, level, usual_level - origin)
         unsure = (count < FEW).double()

@@ -52,7 +52,9 @@ class Forecaster(nn.Module):
         self.periods = [PERIODS_MS[name] for name in config.calendar]
         self.memory = Memory(config.memory_steps, lags)
         self.covariates = len(config.data.covariates)
-        self.embeddings = nn.ModuleList(nn.Embedding(len(v) + 1, model.embedding) for v in vocabulary.values())
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(len(v) + 1, model.embedding, padding_idx=0) for v in vocabulary.values()
+        )
         context = len(lags) + 2 * len(self.periods) + model.embedding * len(self.embeddings)
         inputs = 4 * len(lags) + 2 * self.covariates + context
         self.recurrence = Recurrence(model.cell, inputs, model.hidden, model.layers, model.dropout)

@@ -75,14 +75,19 @@ class Events:
         """These events without the unusable ones, which become rejections; message takes a column position."""
         if usable.all():
             return self
-        rejected = [Rejection(int(self.index[i]), reason, message(int(i))) for i in np.flatnonzero(~usable)]
+        kept = self.only(usable)
+        kept.rejected.extend(Rejection(int(self.index[i]), reason, message(int(i))) for i in np.flatnonzero(~usable))
+        return kept
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> "Events":
+        """The wanted of these events."""
         return Events(
-            self.index[usable],
-            [s for s, good in zip(self.stream, usable.tolist(), strict=True) if good],
-            self.ts[usable],
-            self.values[usable],
-            self.codes[usable],
-            self.rejected + rejected,
+            self.index[wanted],
+            [s for s, good in zip(self.stream, wanted.tolist(), strict=True) if good],
+            self.ts[wanted],
+            self.values[wanted],
+            self.codes[wanted],
+            list(self.rejected),
         )
 
     def merged(self, others: "Events") -> "Events":

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamer.core.acceptance import accept
+from streamer.core.acceptance import Accepted, accept
 from streamer.core.arena import Arena
 from streamer.core.arrivals import Arrivals
 from streamer.core.contract import Model
 from streamer.core.decoding import Decoder, Events
 from streamer.core.events import Partition, Records
 from streamer.core.forecasts import Outcome, Reset
+from streamer.core.snapshot import Snapshots
 from streamer.core.stepping import Broken, ages, step
 from streamer.core.timegrid import NEVER, Ints, Judgement, TimeGrid, begin_again, judge, progress_before
 
@@ -34,7 +35,7 @@ class Engine:
         self.grid = grid
         self.arena = Arena(model.signature.states, len(model.manifest.static), max_streams)
         self._decoder = decoder
-        self._rows: dict[Partition, dict[str, int]] = {}
+        self._rows: dict[Partition, dict[str, int]] = {}  # every stream's row, by partition and id
         self._progress: dict[Partition, int] = {}
 
     def release(self, partition: Partition) -> None:
@@ -60,12 +61,9 @@ class Engine:
         judged = self._judge(batch, parts, row, slot)
         accepted = accept(judged, row, slot, parts, self.grid, self.arena)
         quantiles, broken = step(self.model, self.arena, self.grid, accepted)
-        age = ages(accepted, self.arena, broken)
-        self.arena.remember(
-            accepted.row[accepted.last], *(c[accepted.last] for c in (accepted.slot, age, accepted.codes))
-        )
+        age = self._remember(accepted, broken)
 
-        arrivals = Arrivals(slot, judged, self.grid)
+        arrivals = Arrivals(row, slot, judged, self.grid)
         warm = age >= self.model.manifest.warmup_steps
         ends = np.cumsum([len(events.stream) for events in parts])
         forecasts = [
@@ -73,6 +71,35 @@ class Engine:
             for records, events, end in zip(batch, parts, ends.tolist(), strict=True)
         ]
         return Outcome(forecasts, [_reset(b, row, ends, batch, parts) for b in broken])
+
+    def replay(self, records: Records) -> tuple[Ints, Ints]:
+        """Bring restored streams up to date with events that their snapshots do not cover; forecasts nothing.
+
+        Returns the rows that changed and the offsets that changed them, (n,) each, by offset. Streams are neither
+        begun nor forgotten here: that was decided when the events were first read.
+        """
+        partition = records.partition
+        events = self._decoder.decode(records)
+        known = self._rows.get(partition, {})
+        rows = np.array([known.get(stream, NO_ROW) for stream in events.stream], np.int64)
+        offsets = np.asarray(records.offsets, np.int64)[events.index]
+        use = (rows != NO_ROW) & (offsets >= self.arena.covers[rows])
+        events, row, offsets = events.only(use), rows[use], offsets[use]
+        slot = self.grid.slots(events.ts)
+        judged = judge(row, slot, self.arena.last_slot[row])
+        accepted = accept(judged, row, slot, [events], self.grid, self.arena)
+        _, broken = step(self.model, self.arena, self.grid, accepted, emit=False)
+        self._remember(accepted, broken)
+        order = np.sort(judged.order[judged.accepted])
+        return row[order], offsets[order]
+
+    def restore(self, partition: Partition, streams: Sequence[str], snapshots: Snapshots) -> None:
+        """Take over streams as their snapshots have them; `progress` follows once all are there."""
+        known = self._rows.setdefault(partition, {})
+        rows = self.arena.admit(streams, snapshots)
+        known.update(zip(streams, rows.tolist(), strict=True))
+        reached = int(snapshots.last_slot.max(initial=NEVER))
+        self._progress[partition] = max(self._progress.get(partition, NEVER), reached)
 
     def evict(self, partition: Partition) -> list[str]:
         """Free the rows of streams that were silent for too long; returns their ids.
@@ -88,6 +115,12 @@ class Engine:
         streams = [stream for stream, is_gone in zip(known, gone, strict=True) if is_gone]
         self.arena.release([known.pop(stream) for stream in streams])
         return streams
+
+    def _remember(self, accepted: Accepted, broken: Sequence[Broken]) -> Ints:
+        age = ages(accepted, self.arena, broken)
+        last = accepted.last
+        self.arena.remember(accepted.row[last], accepted.slot[last], age[last], accepted.codes[last])
+        return age
 
     def _judge(self, batch: Sequence[Records], parts: Sequence[Events], row: Ints, slot: Ints) -> Judgement:
         judged = judge(row, slot, self.arena.last_slot[row])
@@ -110,7 +143,7 @@ class Engine:
             for i, stream in enumerate(events.stream):
                 if found[i] is None:
                     row = known.get(stream)
-                    if row is None and (row := self.arena.allocate()) is not None:
+                    if row is None and (row := self.arena.allocate(stream)) is not None:
                         known[stream] = row
                     found[i] = row
         rows = np.array([NO_ROW if r is None else r for r in found] if None in found else found, np.int64)

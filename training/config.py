@@ -53,7 +53,7 @@ class Model(_Section):
     hidden: int = Field(default=64, ge=1, description="D, units of the recurrent layer")
     layers: int = Field(default=1, ge=1)
     head: int = Field(default=64, ge=1, description="units of the head's inner layer")
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     embedding: int = Field(default=4, ge=1, description="numbers per static category")
     seasons: tuple[Annotated[int, Field(ge=2)], ...] | None = Field(
         default=None,

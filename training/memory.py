@@ -112,8 +112,8 @@ class Memory(nn.Module):
     def _band(self, line: Tensor, span: int) -> Tensor:
         """(span + T − 1, T): 1 where one of the line's last places lies among the `span` newest of a step."""
         steps = line.shape[1] - self.steps
-        place = torch.arange(span + steps - 1, device=line.device).unsqueeze(1)
-        step = torch.arange(steps, device=line.device).unsqueeze(0)
+        place = torch.arange(span + steps - 1, device=line.device).float().unsqueeze(1)
+        step = torch.arange(steps, device=line.device).float().unsqueeze(0)
         return ((place >= step) & (place < step + span)).float()
 
     def _moments(self, line: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -128,12 +128,11 @@ class Memory(nn.Module):
 
     def _habit(self, count: Tensor, level: Tensor, spread: Tensor, state: Tensor) -> Tensor:
         """Exponentially weighted sums (B, 3, T) over all steps so far, each window weighing by its count."""
-        step = torch.arange(count.shape[1], device=count.device)
-        age = (step.unsqueeze(0) - step.unsqueeze(1)).double()
-        weight = torch.where(age >= 0, (age * self.log_decay).exp(), 0.0)
-        carried = ((step + 1).double() * self.log_decay).exp()
+        age = torch.arange(1, count.shape[1] + 1, device=count.device).double()
+        decay = (age * self.log_decay).exp()
         parts = torch.stack((count, count * level, count * spread), dim=1)
-        return parts @ weight + state.unsqueeze(2) * carried
+        # one sum for all steps: float64 holds 1 / decay for a thousand half-lives
+        return (torch.cumsum(parts / decay, dim=2) + state.unsqueeze(2)) * decay
 
     def _change(self, line: Tensor, seen: Tensor, spread: Tensor, lag: int) -> Tensor:
         span = self.steps // 4 if lag == 1 else self.steps - lag  # steps repeat often enough to be judged by fewer

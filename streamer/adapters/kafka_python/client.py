@@ -11,6 +11,7 @@ from kafka.errors import (
     FencedInstanceIdError,
     IllegalGenerationError,
     KafkaError,
+    KafkaTimeoutError,
     RebalanceInProgressError,
     RetriableError,
     UnknownBrokerIdError,
@@ -39,6 +40,7 @@ from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 REVOKE_TIMEOUT_SECONDS = 10.0  # heartbeats wait for a revocation, so it ends well before the session does
 OFFSETS_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 5.0
+PARTITIONS_INTERVAL_SECONDS = 5.0
 RETRY_SECONDS = 0.1
 JOIN_SECONDS = 3.5  # a heartbeat interval, in which the other members hear of the rebalance, and a little more
 
@@ -61,7 +63,8 @@ class KafkaPythonClient:
         self._output: Output | None = None
         self._membership: Membership
         self._lag: Lag
-        self._partitions: dict[str, int] = {}
+        self._partitions: Mapping[str, int] = {}
+        self._look_again = 0.0
 
     def start(self, on_revoke: Callable[[], None]) -> None:
         """Check the topics and join the group; the first partitions come with a later `poll`.
@@ -70,7 +73,7 @@ class KafkaPythonClient:
         not exist or has too few partitions, or an option that kafka-python does not take.
         """
         quiet_library()
-        check_topics(self._kafka, self._input, self._output_settings)
+        self._partitions = check_topics(self._kafka, self._input, self._output_settings)
         producer = open_client(KafkaProducer, self._kafka, producer_options(self._kafka, self._output_settings))
         self._output = Output(producer, self._output_settings.dead_letter_topic)
         self._consumer = open_client(KafkaConsumer, self._kafka, consumer_options(self._kafka))
@@ -78,11 +81,12 @@ class KafkaPythonClient:
         self._lag = Lag(self._consumer)
         self._consumer.subscribe(list(self._input.topics), listener=self._membership)
         with refusals(self._kafka):
-            self._partitions = self._count_partitions()  # a join that overtakes the topics' metadata never completes
+            self._await_metadata()
 
     def poll(self, timeout_seconds: float, max_records: int) -> list[Records]:
         """Records of our partitions, at most one `Records` for each; empty when none came in time.
 
+        While the group rebalances it may take `JOIN_SECONDS` instead of the timeout.
         Raises DeliveryError when the group has shut this member out for good.
         """
         batches = self._fetch(timeout_seconds, max_records)
@@ -154,12 +158,25 @@ class KafkaPythonClient:
     def _has_joined(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)
 
-    def _count_partitions(self) -> dict[str, int]:
-        return {topic: len(self._consumer.partitions_for_topic(topic)) for topic in self._input.topics}
+    def _await_metadata(self) -> None:
+        """Wait until the topics' partitions are known: a join that overtakes this knowledge never completes."""
+        deadline = time.monotonic() + self._kafka.connect_timeout_seconds
+        while not all(self._consumer.partitions_for_topic(topic) for topic in self._input.topics):
+            if time.monotonic() >= deadline:
+                raise KafkaTimeoutError("no metadata")
+            time.sleep(RETRY_SECONDS)
 
     def _check_partitions(self) -> None:
-        for topic, count in self._count_partitions().items():
-            if count != (before := self._partitions[topic]):
+        """StateError once a topic has got more partitions, looked at now and then."""
+        if time.monotonic() < self._look_again:
+            return
+        self._look_again = time.monotonic() + PARTITIONS_INTERVAL_SECONDS
+        try:
+            counts = {topic: len(self._consumer.partitions_for_topic(topic)) for topic in self._input.topics}
+        except KafkaError:
+            return  # brokers are away; their topics did not change
+        for topic, count in counts.items():
+            if count > (before := self._partitions[topic]):
                 raise StateError(
                     f"input.topics: topic {topic!r} had {before} partitions at the start and has {count} now, so its "
                     f"streams may go elsewhere; give {self._output_settings.topic!r} as many, and start again"

@@ -10,8 +10,11 @@ from streamer.errors import ConfigError
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 
 
-def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> None:
-    """ConfigError, naming setting, topic and remedy, for a topic that is missing or has too few partitions."""
+def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> Mapping[str, int]:
+    """The number of partitions of each topic the daemon uses.
+
+    Raises ConfigError, naming setting, topic and remedy, for one that is missing or has too few.
+    """
     settings = dict.fromkeys(input_.topics, "input.topics") | {output.topic: "output.topic"}
     if output.dead_letter_topic:
         settings[output.dead_letter_topic] = "output.dead_letter_topic"
@@ -31,6 +34,7 @@ def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSett
             f"has {counts[widest]}, and a forecast goes to its event's partition number; add partitions: "
             f"`kafka-topics.sh {at} --alter --topic {output.topic} --partitions {counts[widest]}`"
         )
+    return counts
 
 
 def partition_counts(admin: Any, topics: Sequence[str]) -> Mapping[str, int]:

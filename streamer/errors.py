@@ -4,7 +4,8 @@
     ├── ConfigError      a wrong setting                exit 2 before the first event
     ├── ContractError    the model breaks the contract  exit 2 before the first event
     ├── EventError       one bad event                  count it, dead-letter it, go on
-    └── StateError       changelog unusable             stop; never forecast from lost state
+    ├── StateError       changelog unusable             stop; never forecast from lost state
+    └── DeliveryError    Kafka takes nothing any more   exit 1; a successor begins at the last commit (in `delivery`)
 
 A message names the subject, what was expected, what was found, and what to do.
 """

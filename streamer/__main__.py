@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -20,13 +21,16 @@ from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
 from streamer.assembly import engine_for
+from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
+from streamer.core.snapshot import SnapshotFormat
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
 from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.errors import ConfigError, ContractError, StreamerError
-from streamer.pending import Pending
 from streamer.replay import replay
+from streamer.restore import Restore
 from streamer.settings import HttpSettings, flags_help, load_settings
+from streamer.tasks import Task, changelog_of
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 
@@ -104,9 +108,20 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     metrics = Metrics()
     metrics.serving(model.manifest, model.fingerprint, model.providers)
     engine = engine_for(TimedModel(model, metrics.block_advanced), settings.input, settings.state)
-    pending = Pending(ForecastEncoder(model.manifest), settings.output.topic, settings.output.dead_letter_topic)
+    format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
+    group = settings.kafka.group_id
+    topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
+    state = settings.state
+    policy = SnapshotPolicy(state.snapshot_interval_seconds, state.snapshot_share, state.max_replay_events)
+    checkpoint = Checkpoint(engine, ForecastEncoder(model.manifest), format_, topics, policy)
     client = KafkaPythonClient(settings.kafka, settings.input, settings.output)
-    daemon = Daemon(engine, client, pending, metrics, settings.delivery.commit_interval_seconds)
+    reader = KafkaPythonReader(settings.kafka)
+
+    def restoring(task: Task) -> Restore:
+        return Restore(task, group, client, reader, engine, format_, metrics.snapshots_unused)
+
+    interval = settings.delivery.commit_interval_seconds
+    daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     with _http(settings.http, metrics, daemon):
         daemon.run(_stop_signal())
     return EXIT_OK

@@ -27,7 +27,12 @@ def engine_for(model: Model, events: InputSettings, state: StateSettings) -> Eng
         future_ms = round(events.max_future_seconds * 1000)
     limits = Limits(events.max_record_bytes, events.max_abs, future_ms)
     decoder = Decoder(layout_of(events.fields), manifest.covariates, manifest.static, limits)
-    grid = TimeGrid.of(manifest, nearest=events.slot == "nearest", max_gap_steps=events.max_gap_steps)
+    grid = TimeGrid.of(
+        manifest,
+        nearest=events.slot == "nearest",
+        max_gap_steps=events.max_gap_steps,
+        idle_ms=round(state.idle_seconds * 1000),
+    )
     try:
         return Engine(model, grid, decoder, state.max_streams)
     except MemoryError:

@@ -22,6 +22,7 @@ from streamer.core.stepping import Broken, ages, step
 from streamer.core.timegrid import NEVER, Ints, Judgement, TimeGrid, begin_again, judge, progress_before
 
 NO_ROW = -1
+SWEEPS = 8  # times that silent streams are looked for while the idle time passes once
 
 
 class Engine:
@@ -37,10 +38,12 @@ class Engine:
         self._decoder = decoder
         self._rows: dict[Partition, dict[str, int]] = {}  # every stream's row, by partition and id
         self._progress: dict[Partition, int] = {}
+        self._swept: dict[Partition, int] = {}  # the progress at the last eviction
 
     def release(self, partition: Partition) -> None:
         """Forget every stream of a partition."""
         self._progress.pop(partition, None)
+        self._swept.pop(partition, None)
         self.arena.release(list(self._rows.pop(partition, {}).values()))
 
     def advance(self, batch: Sequence[Records]) -> Outcome:
@@ -94,12 +97,24 @@ class Engine:
         return row[order], offsets[order]
 
     def restore(self, partition: Partition, streams: Sequence[str], snapshots: Snapshots) -> None:
-        """Take over streams as their snapshots have them; `progress` follows once all are there."""
-        known = self._rows.setdefault(partition, {})
+        """Take over streams as their snapshots have them, in place of what was known of them."""
+        self.drop(partition, streams)
         rows = self.arena.admit(streams, snapshots)
-        known.update(zip(streams, rows.tolist(), strict=True))
-        reached = int(snapshots.last_slot.max(initial=NEVER))
-        self._progress[partition] = max(self._progress.get(partition, NEVER), reached)
+        self._rows.setdefault(partition, {}).update(zip(streams, rows.tolist(), strict=True))
+
+    def drop(self, partition: Partition, streams: Sequence[str]) -> None:
+        """Forget these streams of a partition, as far as they are known."""
+        known = self._rows.get(partition, {})
+        self.arena.release([known.pop(stream) for stream in streams if stream in known])
+
+    def rows(self, partition: Partition) -> Ints:
+        """The arena rows of a partition's streams."""
+        known = self._rows.get(partition, {})
+        return np.fromiter(known.values(), np.int64, len(known))
+
+    def go_live(self, partition: Partition) -> None:
+        """A partition is restored: its progress is the largest of its streams' last slots."""
+        self._progress[partition] = int(self.arena.last_slot[self.rows(partition)].max(initial=NEVER))
 
     def evict(self, partition: Partition) -> list[str]:
         """Free the rows of streams that were silent for too long; returns their ids.
@@ -110,8 +125,10 @@ class Engine:
         progress = self._progress.get(partition, NEVER)
         if self.grid.idle_slots is None or not known or progress == NEVER:
             return []
-        rows = np.fromiter(known.values(), np.int64, len(known))
-        gone = (progress - self.arena.last_slot[rows] > self.grid.idle_slots).tolist()
+        if progress - self._swept.get(partition, progress - 1 - self.grid.idle_slots) <= self.grid.idle_slots // SWEEPS:
+            return []  # looking at every stream costs time, and a row kept a little longer only memory
+        self._swept[partition] = progress
+        gone = (progress - self.arena.last_slot[self.rows(partition)] > self.grid.idle_slots).tolist()
         streams = [stream for stream, is_gone in zip(known, gone, strict=True) if is_gone]
         self.arena.release([known.pop(stream) for stream in streams])
         return streams

@@ -77,4 +77,4 @@ class Ledger:
         self._arena.stamp[rows] = CLEAN
 
     def _valid(self, entries: _Entries) -> Mask:
-        return self._arena.stamp[entries.rows] == entries.stamps
+        return np.equal(self._arena.stamp[entries.rows], entries.stamps)

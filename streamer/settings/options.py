@@ -190,6 +190,30 @@ class StateSettings(Section):
         description="Most streams held in memory; a new one beyond is rejected as `too_many_streams`. Address space "
         "is reserved for all at the start; a stream takes memory when it comes.",
     )
+    idle_seconds: Annotated[float, Number, Unit("seconds")] = Field(
+        default=0.0,
+        ge=0,
+        description="Silence, measured by the event times of its partition, after which a stream is forgotten; its next "
+        "event begins it anew. 0: never. On a regular grid at least `input.max_gap_steps` steps.",
+    )
+    snapshot_interval_seconds: Annotated[float, Number, Unit("seconds")] = Field(
+        default=10.0,
+        gt=0,
+        description="How long after a change a stream's state is written to the changelog. Longer ones write less, and "
+        "replay more of the input after a restart.",
+    )
+    snapshot_share: Annotated[float, Number] = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Share of the bytes written that snapshots may take; beyond it they wait, up to `max_replay_events`.",
+    )
+    max_replay_events: Annotated[int, Number, Unit("events")] = Field(
+        default=2_000_000,
+        ge=1,
+        description="Most events of one partition that a restart has to replay: snapshots are then written whatever "
+        "their share.",
+    )
 
 
 class DeliverySettings(Section):

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def judge(bootstrap: str, input_topic: str, output_topic: str, model: OnnxModel, **events: object) -> Verdict:
-    """Hold the output against the input; keyword arguments are settings of `input` and `max_streams`."""
+    """Hold the output against the input; keyword arguments are settings of `input`, and `idle_slots`."""
     expected = expected_forecasts(bootstrap, input_topic, model, **events)
     visible: dict[str, np.ndarray] = {}
     count: Counter[str] = Counter()
@@ -69,9 +69,12 @@ def judge(bootstrap: str, input_topic: str, output_topic: str, model: OnnxModel,
     )
 
 
-def expected_forecasts(bootstrap: str, topic: str, model: OnnxModel, **events: object) -> dict[str, np.ndarray]:
+def expected_forecasts(
+    bootstrap: str, topic: str, model: OnnxModel, idle_slots: int | None = None, **events: object
+) -> dict[str, np.ndarray]:
     """The forecasts (H, Q) of every accepted event in a topic, by id, from one engine fed in one go."""
-    engine = new_engine(model, **{"max_streams": 1_000_000, **events})  # type: ignore[arg-type]
+    engine = new_engine(model, max_streams=1_000_000, **events)
+    engine.grid = replace(engine.grid, idle_slots=idle_slots)
     by_partition: dict[int, list[object]] = {}
     for record in read_committed(bootstrap, topic):
         by_partition.setdefault(record.partition, []).append(record)

@@ -14,7 +14,7 @@ from threading import Event
 from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
 from streamer.adapters.http import HttpServer
-from streamer.adapters.kafka_python import KafkaPythonClient
+from streamer.adapters.kafka_python import KafkaPythonClient, KafkaPythonLogReader
 from streamer.adapters.kafka_python.feed import feed
 from streamer.adapters.kafka_python.topics import create_topics
 from streamer.adapters.metrics import Metrics
@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     policy = SnapshotPolicy(state.snapshot_interval_seconds, state.snapshot_share, state.max_replay_events)
     checkpoint = Checkpoint(engine, ForecastEncoder(model.manifest), format_, topics, policy)
     client = KafkaPythonClient(settings.kafka, settings.input, settings.output)
-    reader = KafkaPythonReader(settings.kafka)
+    reader = KafkaPythonLogReader(settings.kafka)
 
     def restoring(task: Task) -> Restore:
         return Restore(task, group, client, reader, engine, format_, metrics.snapshots_unused)

@@ -26,10 +26,12 @@ class TransactionalProducer(KafkaProducer):  # type: ignore[misc]  # the library
         self._wait(asked, limit_seconds)
 
     def abort(self, limit_seconds: float) -> None:
-        """Abort the transaction; it is aborted, and the producer fit for another, only if this returns."""
+        """Abort the transaction; it is aborted only if this returns.
+
+        The producer is not fit for another one: a message that failed leaves a gap in its numbering, and positions
+        that were refused would go with the next ones, even those of a partition that is lost by then.
+        """
         self._wait(self._transaction_manager.begin_abort(), limit_seconds)
-        # Left over, they would go with the next transaction's positions, even those of a partition that is lost.
-        self._transaction_manager._pending_txn_offset_commits.clear()
 
     def abandon(self, limit_seconds: float) -> None:
         """Close at once, sending nothing more; `close` would first wait for unsent messages, and stay open if any."""

@@ -10,6 +10,7 @@ Once the commit is asked for, an error says nothing about the outcome: the reque
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NoReturn
 
 from kafka import TopicPartition
@@ -67,6 +68,19 @@ class Owner:
     describe: Callable[[object], str]
 
 
+class State(Enum):
+    """What may be done with the producer.
+
+    FIT      another transaction
+    SPENT    its transaction is aborted; a message that failed left a gap in its numbering, so the next needs another
+    UNKNOWN  nothing, until `recover`
+    """
+
+    FIT = auto()
+    SPENT = auto()
+    UNKNOWN = auto()
+
+
 class Transactions:
     """One producer, replaced by `recover` when nobody knows what became of its transaction."""
 
@@ -75,13 +89,13 @@ class Transactions:
         self._output = output
         self._owner = owner
         self._producer: TransactionalProducer | None = None
-        self._fit = False  # for another transaction
+        self._state = State.UNKNOWN
 
     def begin(self) -> None:
         """Open a producer, and end whatever a predecessor of the same transactional id left. Raises KafkaError."""
         self._producer = self._open_producer()
         self._producer.init_transactions()
-        self._fit = True
+        self._state = State.FIT
 
     def recover(self) -> None:
         """Begin again with a new producer. Raises NotNowError, FencedError, DeliveryError."""
@@ -118,23 +132,21 @@ class Transactions:
             try:
                 return self._attempt(prepared, positions, group)
             except DeliveryError as error:
-                refused = isinstance(error.__cause__, TOO_LARGE) and self._fit and prepared.letters
+                refused = isinstance(error.__cause__, TOO_LARGE) and self._state is State.SPENT and prepared.letters
                 if not refused or not self._output.limit.refused():
                     raise
 
     def abandon(self) -> None:
         """Give the producer up; what it has not sent stays unsent."""
-        producer, self._producer, self._fit = self._producer, None, False
+        producer, self._producer, self._state = self._producer, None, State.UNKNOWN
         if producer is not None:
             producer.abandon(ABANDON_SECONDS)
 
     def _attempt(self, prepared: Prepared, positions: Positions, group: Callable[[], ConsumerGroupMetadata]) -> None:
-        producer = self._producer
-        if producer is None or not self._fit:
-            raise OutcomeUnknownError("the producer is not to be used again before it is replaced")
         group()  # not a member: do not even begin
+        producer = self._fit_producer()
         began = time.monotonic()
-        self._fit = False  # until the end is known
+        self._state = State.UNKNOWN  # until the end is known
         try:
             producer.begin_transaction()
             self._output.publish(producer, prepared, began + OPEN_SECONDS)
@@ -150,14 +162,25 @@ class Transactions:
             if self._owner.is_static and any(isinstance(reason, REFUSED_EPOCH) for reason in producer.reasons(error)):
                 raise self._fenced(error) from None
             raise OutcomeUnknownError(f"the answer to a commit: {self._owner.describe(error)}") from None
-        self._fit = True
+        self._state = State.FIT
+
+    def _fit_producer(self) -> TransactionalProducer:
+        if self._state is State.SPENT:
+            try:
+                self.recover()
+            except NotNowError as error:
+                self._state = State.SPENT
+                raise AbortedError(str(error)) from None
+        if self._producer is None or self._state is State.UNKNOWN:
+            raise OutcomeUnknownError("the producer is not to be used again before it is replaced")
+        return self._producer
 
     def _abort(self, producer: TransactionalProducer, error: Exception) -> NoReturn:
         """End the transaction that failed before its commit was asked for, and say what that means."""
         reasons = list(producer.reasons(error))
         try:
             producer.abort(ABORT_SECONDS)
-            self._fit = True
+            self._state = State.SPENT
         except KafkaError as failed:
             reasons += producer.reasons(failed)
         self._classify(error, reasons)
@@ -169,13 +192,13 @@ class Transactions:
         if any(isinstance(reason, REFUSED_EPOCH) for reason in reasons):
             # The coordinator refuses the epoch after a transaction that took too long, too. Nobody else has a random
             # id, so then it was that; a name that was given to us, another process may have been given, too.
-            self._fit = False
+            self._state = State.UNKNOWN
             raise self._fenced(error) if self._owner.is_static else OutcomeUnknownError(told) from None
         if lasting := next((reason for reason in reasons if isinstance(reason, LASTING)), None):
             raise self._lasting(lasting) from lasting
         if isinstance(error, ValueError):  # the library's word for a partition that does not exist
             raise self._lasting(error) from error
-        if not self._fit:
+        if self._state is State.UNKNOWN:
             raise OutcomeUnknownError(f"a transaction was not seen aborted: {told}") from None
         if any(isinstance(reason, CommitFailedError | NotAMemberError) for reason in reasons):
             raise NotAMemberError(told) from None

@@ -1,0 +1,233 @@
+"""What the brokers say of themselves, the topics, the group and this user's permissions: the facts for `doctor`.
+
+What this user may not see is left empty; only brokers that do not answer at all are an error.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import (
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ConfigResource,
+    ConfigResourceType,
+    OffsetSpec,
+    ResourcePatternFilter,
+    ResourceType,
+)
+from kafka.errors import (
+    AuthorizationError,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    InvalidTransactionTimeoutError,
+    KafkaError,
+    NoError,
+    NotCoordinatorError,
+    SecurityDisabledError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from kafka.protocol.api_key import ApiKey
+from kafka.protocol.producer import InitProducerIdRequest
+
+from streamer.adapters.kafka_python.connecting import admin_client, open_client, refusals
+from streamer.adapters.kafka_python.options import TRANSACTION_TIMEOUT_SECONDS, consumer_options, quiet_library
+from streamer.core.events import Partition
+from streamer.delivery import Position
+from streamer.doctor.facts import ClusterFacts, GroupFacts, KafkaFacts, TimeLimits, TopicFacts
+from streamer.settings import KafkaSettings
+
+INTERNAL = ("__consumer_offsets", "__transaction_state")
+GROUP_METADATA_VERSION = 3  # of TxnOffsetCommit: the first with the group's generation
+COORDINATOR_SECONDS = 10.0  # a cluster's first question for a coordinator creates its internal topic
+RETRY_SECONDS = 0.1
+COMMITTED_MS = 10_000
+TRANSACTION_KEY = 1  # of a coordinator for transactional ids
+NO_TIMEOUT = -1  # refused by the coordinator, so that asking changes nothing
+
+
+def time_limits(kafka: KafkaSettings) -> TimeLimits:
+    """The consumer's and the producer's, as the settings make them."""
+    options = KafkaConsumer.DEFAULT_CONFIG | consumer_options(kafka)
+    return TimeLimits(
+        round(TRANSACTION_TIMEOUT_SECONDS * 1000),
+        options["session_timeout_ms"],
+        options["heartbeat_interval_ms"],
+        options["max_poll_interval_ms"],
+    )
+
+
+def inspect(kafka: KafkaSettings, inputs: Sequence[str], others: Sequence[str]) -> KafkaFacts:
+    """All that the brokers say of the input topics, the other topics, the group and themselves.
+
+    Raises ConfigError when no broker answers.
+    """
+    quiet_library()
+    with admin_client(kafka) as admin:
+        # the coordinators first: a new cluster creates its internal topics when it is asked for them
+        transactional_id = f"{kafka.group_id}-{kafka.group_instance_id or 'doctor'}"
+        transactional = _transactional(admin, transactional_id)
+        members, operations, refused = _members(admin, kafka.group_id)
+        topics = describe_topics(admin, [*inputs, *others, *INTERNAL])
+        cluster = _cluster(admin)
+    partitions = [Partition(name, number) for name in inputs for number in range(topics[name].partitions)]
+    positions: Mapping[Partition, Position | None] = {}
+    if not refused:
+        try:
+            positions = committed_positions(kafka, partitions)
+        except KafkaError as error:
+            refused = type(error).__name__
+    group = GroupFacts(refused, members, positions, operations, transactional_id, transactional)
+    return KafkaFacts(cluster, topics, group)
+
+
+def group_members(kafka: KafkaSettings) -> Sequence[str]:
+    """Who is in the group. Raises ConfigError."""
+    with admin_client(kafka) as admin:
+        return _described(admin, kafka.group_id)[0]
+
+
+def committed_positions(
+    kafka: KafkaSettings, partitions: Sequence[Partition]
+) -> Mapping[Partition, Position | None]:
+    """The group's committed positions, once no pending transaction can change them; KafkaError if they are refused."""
+    options = consumer_options(kafka) | {"group_instance_id": None}
+    with closing(open_client(KafkaConsumer, kafka, options)) as consumer:  # it never polls, so it never joins
+        found = {
+            partition: consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=COMMITTED_MS)
+            for partition in partitions
+        }
+    return {p: None if at is None else Position(at.offset, at.metadata or "") for p, at in found.items()}
+
+
+def describe_topics(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
+    """The topics' facts; asking does not create them."""
+    described = {topic["name"]: topic for topic in admin.describe_topics(names)}
+    there = [name for name, topic in described.items() if for_code(topic["error_code"]) is NoError]
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
+    settings = _granted(lambda: admin.describe_configs(asked, config_filter="all").get("topic", {}), {}) if asked else {}
+    return {name: _topic(admin, described[name], settings.get(name, {})) for name in names}
+
+
+def _topic(admin: Any, described: Mapping[str, Any], settings: Mapping[str, Any]) -> TopicFacts:
+    error = for_code(described["error_code"])
+    operations = frozenset(described.get("authorized_operations") or ()) or None
+    if error is UnknownTopicOrPartitionError:
+        return TopicFacts(operations=operations)
+    if error is not NoError:
+        return TopicFacts(refused=error.__name__, operations=operations)
+    partitions, name = described["partitions"], described["name"]
+    numbers = [partition["partition_index"] for partition in partitions]
+    worst = min(partitions, key=lambda p: len(p["isr_nodes"]))
+    return TopicFacts(
+        partitions=len(partitions),
+        copies=min(len(p["replica_nodes"]) for p in partitions),
+        in_sync=len(worst["isr_nodes"]),
+        headless=sum(p["leader_id"] < 0 for p in partitions),
+        settings=_values(settings),
+        operations=operations,
+        begin=_offsets(admin, name, numbers, OffsetSpec.EARLIEST),
+        end=_offsets(admin, name, numbers, OffsetSpec.LATEST),
+    )
+
+
+def _offsets(admin: Any, name: str, numbers: Sequence[int], which: OffsetSpec) -> dict[int, int]:
+    asked = {TopicPartition(name, number): which for number in numbers}
+    found = _granted(lambda: admin.list_partition_offsets(asked), {})
+    return {partition.partition: at.offset for partition, at in found.items()}
+
+
+def _cluster(admin: Any) -> ClusterFacts:
+    described = admin.describe_cluster()
+    broker = str(described["brokers"][0]["broker_id"])
+    asked = [ConfigResource(ConfigResourceType.BROKER, broker)]
+    settings = _granted(lambda: admin.describe_configs(asked, config_filter="all"), {}).get("broker", {})
+    versions = admin.api_versions()
+    return ClusterFacts(
+        brokers=len(described["brokers"]),
+        version=admin.get_broker_version_data(int(broker)).broker_version,
+        group_transactions=versions.get(ApiKey.TXN_OFFSET_COMMIT, (0, 0))[1] >= GROUP_METADATA_VERSION,
+        settings=_values(settings.get(broker, {})),
+        operations=frozenset(described.get("authorized_operations") or ()) or None,
+        authorizer=_has_authorizer(admin),
+    )
+
+
+def _has_authorizer(admin: Any) -> bool | None:
+    everything = ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
+    try:
+        admin.describe_acls(ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, everything))
+    except SecurityDisabledError:
+        return False
+    except AuthorizationError:
+        return True
+    except KafkaError:
+        return None
+    return True
+
+
+def _members(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] | None, str]:
+    try:
+        return *_described(admin, group_id), ""
+    except KafkaError as error:
+        return (), None, type(error).__name__
+
+
+def _described(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] | None]:
+    group = _patiently(lambda: admin.describe_groups([group_id]))[group_id]
+    if error := group["error"]:
+        if "GroupIdNotFound" not in error:
+            raise AuthorizationError(error)
+    members = [
+        (each.get("group_instance_id") or each["client_id"]) + " at " + each["client_host"].lstrip("/")
+        for each in group["members"]
+    ]
+    return members, frozenset(group.get("authorized_operations") or ()) or None
+
+
+def _transactional(admin: Any, transactional_id: str) -> frozenset[str] | None:
+    """What this user may do with a transactional id; None where the brokers cannot say now.
+
+    Write is asked for with a request that the coordinator refuses, after permissions, for its impossible time limit:
+    a good one would shut out the process that has this id.
+    """
+    try:
+        node = _patiently(lambda: admin._manager.run(admin._find_coordinator_id, transactional_id, TRANSACTION_KEY))
+    except AuthorizationError:
+        return frozenset()
+    except KafkaError:
+        return None
+    request = InitProducerIdRequest(transactional_id=transactional_id, transaction_timeout_ms=NO_TIMEOUT)
+    error = for_code(admin._manager.run(admin._manager.send, request, node).error_code)
+    if error is InvalidTransactionTimeoutError:
+        return frozenset({"DESCRIBE", "WRITE"})
+    return frozenset({"DESCRIBE"}) if issubclass(error, AuthorizationError) else None
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """Ask a coordinator that may have to be found first."""
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            return ask()
+        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def _granted(ask: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return ask()
+    except AuthorizationError:
+        return otherwise
+
+
+def _values(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings without those that are secret or unset."""
+    return {name: each["value"] for name, each in settings.items() if each["value"] is not None}

@@ -35,7 +35,7 @@ from kafka.errors import (
 from kafka.protocol.api_key import ApiKey
 from kafka.protocol.producer import InitProducerIdRequest
 
-from streamer.adapters.kafka_python.connecting import admin_client, open_client, refusals
+from streamer.adapters.kafka_python.connecting import admin_client, open_client
 from streamer.adapters.kafka_python.options import TRANSACTION_TIMEOUT_SECONDS, consumer_options, quiet_library
 from streamer.core.events import Partition
 from streamer.delivery import Position
@@ -92,9 +92,7 @@ def group_members(kafka: KafkaSettings) -> Sequence[str]:
         return _described(admin, kafka.group_id)[0]
 
 
-def committed_positions(
-    kafka: KafkaSettings, partitions: Sequence[Partition]
-) -> Mapping[Partition, Position | None]:
+def committed_positions(kafka: KafkaSettings, partitions: Sequence[Partition]) -> Mapping[Partition, Position | None]:
     """The group's committed positions, once no pending transaction can change them; KafkaError if they are refused."""
     options = consumer_options(kafka) | {"group_instance_id": None}
     with closing(open_client(KafkaConsumer, kafka, options)) as consumer:  # it never polls, so it never joins
@@ -110,7 +108,8 @@ def describe_topics(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
     described = {topic["name"]: topic for topic in admin.describe_topics(names)}
     there = [name for name, topic in described.items() if for_code(topic["error_code"]) is NoError]
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
-    settings = _granted(lambda: admin.describe_configs(asked, config_filter="all").get("topic", {}), {}) if asked else {}
+    found = _granted(lambda: admin.describe_configs(asked, config_filter="all"), {}) if asked else {}
+    settings = found.get("topic", {})
     return {name: _topic(admin, described[name], settings.get(name, {})) for name in names}
 
 
@@ -180,9 +179,8 @@ def _members(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] |
 
 def _described(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] | None]:
     group = _patiently(lambda: admin.describe_groups([group_id]))[group_id]
-    if error := group["error"]:
-        if "GroupIdNotFound" not in error:
-            raise AuthorizationError(error)
+    if (error := group["error"]) and "GroupIdNotFound" not in error:
+        raise AuthorizationError(error)
     members = [
         (each.get("group_instance_id") or each["client_id"]) + " at " + each["client_host"].lstrip("/")
         for each in group["members"]

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from streamer.core.events import Partition
-from streamer.delivery import AbortedError, NotNowError
 from tests.drive import HOUR
 from tests.simulation.client import NOBODY
 from tests.simulation.kafka import Entry
@@ -125,27 +124,15 @@ class At(Action):
 
 
 @dataclass(frozen=True)
-class Abort(Action):
-    """The call at hand fails: its transaction is aborted."""
+class Fail(Action):
+    """The call at hand fails: its transaction is aborted, its question not answered."""
 
     process: int
 
     def happen(self, world: World) -> None:
         process = world.processes[self.process]
-        if process is not None and process.inside:
-            process.client.fail = AbortedError("the world said so")
-
-
-@dataclass(frozen=True)
-class NotNow(Action):
-    """The call at hand gets no answer."""
-
-    process: int
-
-    def happen(self, world: World) -> None:
-        process = world.processes[self.process]
-        if process is not None and process.inside:
-            process.client.fail = NotNowError("the world said so")
+        if process is not None:
+            process.client.fails = True
 
 
 @dataclass(frozen=True)

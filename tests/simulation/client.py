@@ -1,7 +1,7 @@
 """One process's client and reader on the simulated Kafka, with places in every call where the world may turn.
 
-A place is a name: `poll join revoke begin produce positions commit committed fetch end read recover hold`. There the world may run
-other processes, let markers arrive, kill this process, or make the call fail.
+A place is a name, one of PLACES. There the world may run other processes, let markers arrive, kill this process, or make
+the call fail.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,6 +12,7 @@ from streamer.delivery import (
     AbortedError,
     Messages,
     NotAMemberError,
+    NotNowError,
     OutcomeUnknownError,
     Position,
     Rebalance,
@@ -19,6 +20,9 @@ from streamer.delivery import (
 from tests.simulation.kafka import Broker, TimedOutError, Transaction
 
 NOBODY = -1  # a generation: not a member
+PLACES = ("poll", "join", "revoke", "begin", "produce", "positions", "commit", "committed", "fetch", "end", "read",
+          "recover", "hold")  # fmt: skip
+ASKING = ("fetch", "end", "read", "recover")  # places where a broker may not answer
 
 
 class World(Protocol):
@@ -30,24 +34,24 @@ class World(Protocol):
 
     def elapse(self, seconds: float) -> None: ...
 
-    def sends(self, client: "SimClient", output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None: ...
+    def sends(
+        self, client: "SimClient", output: Sequence[Messages], positions: Mapping[Partition, Position]
+    ) -> None: ...
 
 
 class SimClient:
     """`streamer.delivery.KafkaClient`.
 
-    fail     what the world wants of the call at hand: an exception to raise, after the transaction was aborted
+    fails    whether the call at hand fails at its present place
     outcome  how the next commit goes: "" well; unknown and "done", "lost" or "late"
     """
 
-    def __init__(
-        self, world: World, name: str, records_per_poll: int, late: list[Callable[[], None]]
-    ) -> None:
+    def __init__(self, world: World, name: str, records_per_poll: int, late: list[Callable[[], None]]) -> None:
         self._world, self.name, self._limit = world, name, records_per_poll
         self._broker = world.broker
         self.member, self.generation, self._epoch = 0, NOBODY, 0
         self.owned: set[Partition] = set()
-        self.fail: Exception | None = None
+        self.fails = False
         self.outcome = ""
         self.late = late
         self.closed = False
@@ -61,7 +65,7 @@ class SimClient:
         self.member = self._broker.group.enter()
 
     def poll(self, timeout_seconds: float, max_records: int) -> list[Records]:
-        self._at("poll")
+        self.at("poll")
         self._take_part()
         found = [self._fetch(p, min(self._limit, max_records)) for p in sorted(self._reading)]
         batch = [records for records in found if records is not None]
@@ -69,7 +73,7 @@ class SimClient:
         return batch
 
     def hold(self, timeout_seconds: float) -> None:
-        self._at("hold")
+        self.at("hold")
         self._take_part()
         self._world.elapse(timeout_seconds)
 
@@ -83,15 +87,15 @@ class SimClient:
         self._reading[partition] = offset
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position | None]:
-        self._at("fetch")
+        self.at("fetch")
         return {partition: self._broker.committed(partition) for partition in partitions}
 
     def starting_offset(self, partition: Partition) -> int:
-        self._at("fetch")
+        self.at("fetch")
         return self._broker.log(partition).begin
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:
-        self._at("positions")
+        self.at("positions")
         self._world.sends(self, (), positions)
         if not self._broker.group.accepts(self.member, self.generation):
             raise NotAMemberError("not of this generation")
@@ -105,17 +109,16 @@ class SimClient:
             raise OutcomeUnknownError("the transaction took too long") from None
 
     def _transact(self, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
-        self.fail = None
-        self._at("begin")
+        self.at("begin")
         transaction = self._broker.begin(self.name, self._epoch)
         self._produce(transaction, output)
-        self._at("positions", transaction)
+        self.at("positions", transaction)
         self._broker.check(self.name, self._epoch)
         if not self.knows_its_place():
             self._broker.end(transaction, self._epoch, "abort")
             raise NotAMemberError(f"generation {self.generation}")
         transaction.positions.update(positions)
-        self._at("commit", transaction)
+        self.at("commit", transaction)
         outcome, self.outcome = self.outcome, ""
         epoch = self._epoch
         match outcome:
@@ -127,14 +130,14 @@ class SimClient:
         self._broker.end(transaction, epoch, "commit")
         if outcome == "done":
             raise OutcomeUnknownError("the answer was lost")
-        self._at("committed")
+        self.at("committed")
 
     def knows_its_place(self) -> bool:
         """Whether positions may be sent, and the group takes them: a generation below 0 it would not even check."""
         return self.generation != NOBODY and self._broker.group.accepts(self.member, self.generation)
 
     def recover(self) -> None:
-        self._at("recover")
+        self.at("recover")
         self._epoch = self._broker.initialise(self.name)
 
     def lag(self) -> Mapping[Partition, int]:
@@ -151,7 +154,7 @@ class SimClient:
 
     def _produce(self, transaction: Transaction, output: Sequence[Messages]) -> None:
         for messages in output:
-            self._at("produce", transaction)
+            self.at("produce", transaction)
             none = [()] * len(messages.keys)
             for key, value, headers in zip(messages.keys, messages.values, messages.headers or none, strict=True):
                 self._broker.append(transaction, self._epoch, messages.partition, key, value, headers)
@@ -165,13 +168,13 @@ class SimClient:
         for _ in range(3):
             if group.may_join(self.member):
                 group.join(self.member, self.owned)
-                self._at("join")
+                self.at("join")
             given = group.assignment(self.member)
             if given is None:
                 return
             self.generation = group.generation
             if revoked := self.owned - given:
-                self._at("revoke")
+                self.at("revoke")
                 self._on_revoke()
                 self._forget(revoked)
                 group.rebalance()
@@ -189,24 +192,26 @@ class SimClient:
         records, self._reading[partition] = read(self._broker, partition, self._reading[partition], limit)
         return records
 
-    def _at(self, name: str, transaction: Transaction | None = None) -> None:
+    def at(self, name: str, transaction: Transaction | None = None) -> None:
+        """A place in a call; what the world lets fail here fails as it does with Kafka."""
+        self.fails = False
         self._world.place(self, name)
-        fail, self.fail = self.fail, None
-        if fail is not None:
-            if transaction is not None:
-                self._broker.end(transaction, self._epoch, "abort")
-            raise fail if transaction is not None or not isinstance(fail, AbortedError) else AbortedError("before begin")
+        if self.fails and transaction is not None:
+            self._broker.end(transaction, self._epoch, "abort")
+            raise AbortedError(f"the world said so at {name!r}")
+        if self.fails and name in ASKING:
+            raise NotNowError(f"the world said so at {name!r}")
 
 
 class SimReader:
     """`streamer.delivery.LogReader`; a few records at a time."""
 
-    def __init__(self, client: SimClient, at: Callable[[SimClient, str], None], broker: Broker, limit: int) -> None:
-        self._client, self._at, self._broker, self._limit = client, at, broker, limit
+    def __init__(self, client: SimClient, broker: Broker, limit: int) -> None:
+        self._client, self._broker, self._limit = client, broker, limit
         self._partition, self._position = Partition("", 0), 0
 
     def end(self, partition: Partition) -> int:
-        self._at(self._client, "end")
+        self._client.at("end")
         return self._broker.log(partition).end
 
     def begin(self, partition: Partition) -> int:
@@ -216,7 +221,7 @@ class SimReader:
         self._partition, self._position = partition, offset
 
     def read(self, timeout_seconds: float) -> tuple[Records | None, int]:
-        self._at(self._client, "read")
+        self._client.at("read")
         records, self._position = read(self._broker, self._partition, self._position, self._limit)
         return records, self._position
 

@@ -8,8 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from streamer.checkpoint import low_water_of
 from streamer.core.engine import Engine
 from streamer.core.events import Partition, Records
@@ -25,13 +23,13 @@ FORMAT = SnapshotFormat(FINGERPRINT, Chain.states, 1)
 State = tuple[int, int, tuple[int, ...], tuple[bytes, ...]]  # last slot, age, codes, tensors
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """An invariant does not hold."""
 
 
 def holds(condition: bool, invariant: int, message: str) -> None:
     if not condition:
-        raise Violation(f"({invariant}) {message}")
+        raise ViolationError(f"({invariant}) {message}")
 
 
 @dataclass
@@ -196,7 +194,9 @@ class Oracle:
         holds(found.keys() == oracle.covers.keys(), 5,
               f"partition {name} at {at}: restored {sorted(found)} for {sorted(oracle.covers)}")  # fmt: skip
         for stream, state in found.items():
-            holds(state == live[stream], 5, f"partition {name} at {at}: {stream} restored as {state} for {live[stream]}")
+            holds(
+                state == live[stream], 5, f"partition {name} at {at}: {stream} restored as {state} for {live[stream]}"
+            )
         dirty = {s: o for s in oracle.covers if (o := oracle.first_uncovered(s)) is not None}
         holds(len(task.ledger) == len(dirty), 5, f"partition {name} at {at}: {len(task.ledger)} dirty for {dirty}")
         low_water = task.ledger.low_water(at)

@@ -29,7 +29,7 @@ from streamer.tasks import Phase, Task, changelog_of
 from tests.simulation.client import SimClient, SimReader
 from tests.simulation.kafka import Broker, TimedOutError, Transaction
 from tests.simulation.model import HOUR_MS, Chain
-from tests.simulation.oracle import DEAD, FORECASTS, FORMAT, Oracle, Violation
+from tests.simulation.oracle import DEAD, FORECASTS, FORMAT, Oracle, ViolationError
 
 if TYPE_CHECKING:
     from tests.simulation.actions import Action, At
@@ -83,7 +83,7 @@ class Process:
         self.holds = 0
         self.engine = world.new_engine(setup.max_streams)
         self.client = SimClient(world, name, setup.records_per_poll, late)
-        reader = SimReader(self.client, world.place, world.broker, setup.records_per_read)
+        reader = SimReader(self.client, world.broker, setup.records_per_read)
         topics = Topics(FORECASTS, DEAD, partial(changelog_of, GROUP))
         policy = SnapshotPolicy(setup.snapshot_interval_seconds, setup.snapshot_share, setup.max_replay_events)
         self.metrics = Metrics(world.clock)
@@ -165,7 +165,7 @@ class World:
         if name == "hold":
             process.holds += 1
             if process.holds > PATIENCE:
-                raise Violation("a transaction never ends")
+                raise ViolationError("a transaction never ends")
         due = [at for at in process.armed if at.place == name]
         for at in due[:1]:
             process.armed.remove(at)
@@ -180,7 +180,7 @@ class World:
     def sends(self, client: SimClient, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
         """A client is asked to commit."""
         if lost := positions.keys() - client.owned:
-            raise Violation(f"(9) positions of {lost}, which the process knows to be lost")
+            raise ViolationError(f"(9) positions of {lost}, which the process knows to be lost")
         if not output:
             for partition, position in positions.items():
                 if client.knows_its_place():
@@ -209,7 +209,7 @@ class World:
             if self.is_drained():
                 self.oracle.finish()
                 return
-        raise Violation(f"(3) nothing moves any more: {self.broker.positions}, {[p for p in self.processes if p]}")
+        raise ViolationError(f"(3) nothing moves any more: {self.broker.positions}, {[p for p in self.processes if p]}")
 
     def is_drained(self) -> bool:
         broker = self.broker
@@ -243,7 +243,7 @@ class World:
 
     def stuck(self, index: int, problem: StateError) -> None:
         """No schedule without a mended fact may come here."""
-        raise Violation(f"false alarm: {problem}") from problem
+        raise ViolationError(f"false alarm: {problem}") from problem
 
     def _bury(self, index: int) -> None:
         process = self.processes[index]

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -16,6 +16,8 @@ from streamer.adapters.files import STANDARD, open_input, open_output, read_reco
 from streamer.adapters.http import HttpServer
 from streamer.adapters.kafka_python import KafkaPythonClient, KafkaPythonLogReader
 from streamer.adapters.kafka_python.feed import feed
+from streamer.adapters.kafka_python.inspection import inspect, time_limits
+from streamer.adapters.kafka_python.resetting import KafkaPythonGroup
 from streamer.adapters.kafka_python.topics import create_topics
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
@@ -26,13 +28,16 @@ from streamer.core.snapshot import SnapshotFormat
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
 from streamer.demo.command import keyed_events, run_demo, write_events
+from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
 from streamer.replay import replay
 from streamer.restore import Restore
 from streamer.settings import HttpSettings, flags_help, load_settings
+from streamer.state import reset, show
 from streamer.tasks import Task, changelog_of
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
+REQUIRED_FOR_STATE = ("kafka.group_id", "input.topics")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +103,29 @@ def _parser() -> argparse.ArgumentParser:
         "--replication", type=int, default=-1, metavar="N", help="copies; the broker's default if absent"
     )
     command.set_defaults(command=_create_topics)
+
+    command = commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="check everything the daemon needs, and say what to do about what is missing",
+        epilog="takes --config FILE.yaml and the flags of `streamer run`; exits with 1 if a check fails",
+    )
+    command.set_defaults(command=_doctor)
+    _add_state(commands.add_parser("state", help="what is saved of the streams"))
     return parser
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, dest="verb", metavar="VERB")
+    settings = "takes --config FILE.yaml and the flags of `streamer run`"
+    command = verbs.add_parser("show", allow_abbrev=False, help="one stream's last snapshot", epilog=settings)
+    command.add_argument("stream", metavar="STREAM", help="its id")
+    command.set_defaults(command=_show_state)
+    command = verbs.add_parser(
+        "reset", allow_abbrev=False, help="make every stream of the group start fresh", epilog=settings
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.set_defaults(command=_reset_state)
 
 
 def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -185,6 +212,44 @@ def _create_topics(options: argparse.Namespace, flags: Sequence[str]) -> int:
     for topic in topics:
         print(f"{topic}: {f'created, {options.partitions} partitions' if topic in created else 'exists'}")
     return EXIT_OK
+
+
+def _doctor(_options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ)
+    kafka, model = settings.kafka, settings.model
+    with closing(KafkaPythonLogReader(kafka)) as reader:
+        instruments = Instruments(
+            load_model=lambda: OnnxModel(model.path, model.providers, model.threads),
+            time_limits=lambda: time_limits(kafka),
+            inspect=lambda names: inspect(kafka, names.inputs, [n for n in names.all if n not in names.inputs]),
+            reader=reader,
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        )
+        return EXIT_OK if diagnose(settings, instruments) else EXIT_FAILED
+
+
+def _show_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE)
+    given = settings.model
+    model = OnnxModel(given.path, given.providers, given.threads) if given.path else None
+    with closing(KafkaPythonLogReader(settings.kafka)) as reader:
+        found = show(options.stream, settings, KafkaPythonGroup(settings.kafka), reader, model)
+    return EXIT_OK if found else EXIT_FAILED
+
+
+def _reset_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE)
+    confirm = (lambda: True) if options.yes else _asked
+    with closing(KafkaPythonLogReader(settings.kafka)) as reader:
+        done = reset(settings, KafkaPythonGroup(settings.kafka), reader, confirm)
+    return EXIT_OK if done else EXIT_FAILED
+
+
+def _asked() -> bool:
+    try:
+        return input("go on? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from typing import Any
 
 from kafka import KafkaProducer
 
+from streamer import daemon
 from streamer.__main__ import main
 from streamer.adapters.kafka_python import KafkaPythonClient
+from streamer.adapters.kafka_python.producer import TransactionalProducer
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.daemon import Daemon
 from streamer.restore import Restore
@@ -25,9 +27,10 @@ POINTS: dict[str, tuple[type, str, str]] = {
     "after-poll": (KafkaPythonClient, "poll", "after"),
     "mid-block": (OnnxModel, "advance", "after"),
     "after-produce": (KafkaProducer, "send", "after"),
-    "before-offsets": (KafkaProducer, "send_offsets_to_transaction", "before"),
-    "before-commit": (KafkaProducer, "commit_transaction", "before"),
-    "after-commit": (KafkaProducer, "commit_transaction", "after"),
+    "before-offsets": (TransactionalProducer, "send_offsets", "before"),
+    "before-commit": (TransactionalProducer, "ask_to_commit", "before"),
+    "mid-commit": (TransactionalProducer, "ask_to_commit", "after"),
+    "after-commit": (TransactionalProducer, "await_commit", "after"),
     "during-restore": (Restore, "slice", "after"),
     "during-revoke": (Daemon, "_on_revoke", "before"),
 }
@@ -58,6 +61,7 @@ def arm(point: str, times: int) -> None:
 
 
 if __name__ == "__main__":
+    daemon.MAX_BATCH_RECORDS = 500  # many small batches: more places to die at
     where, _, count = sys.argv[1].partition(":")
     arm(where, int(count or 1))
     sys.exit(main(sys.argv[2:]))

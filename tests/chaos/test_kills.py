@@ -11,30 +11,45 @@ from tests.chaos.workload import Workload
 from tests.integration.waiting import eventually
 
 # how often a point is passed before it kills: early, and in the middle of things
-TIMES = {"after-produce": (1, 4_000), "mid-block": (1, 40), "during-restore": (1, 12), "during-revoke": (1, 1)}
+TIMES = {
+    "after-poll": (1, 12),
+    "mid-block": (10, 40),  # the first ones are the dry run
+    "after-produce": (1, 2_000),
+    "during-restore": (1, 12),
+}
+OFTEN = (1, 4)
 SIGKILL = -9
 
 
-def killed_at(made: Scene, point: str, kills: int, chance: random.Random) -> int:
-    """Start daemons that die at the point, one after another; how many did before the work was done."""
-    died = 0
-    while died < kills and made.done() < made.workload.events:
-        low, high = TIMES.get(point, (1, 12))
-        daemon = made.start("a", f"{point}:{chance.randint(low, high)}")
-        if point == "during-revoke":
-            eventually(lambda d=daemon: d.get("/readyz") or d.process.poll() is not None, "the first daemon serves")
-            made.start("b")
-        eventually(lambda d=daemon: d.process.poll() is not None or made.done() >= made.workload.events, "killed", 120)
-        died += daemon.process.poll() == SIGKILL
-        made.close()
-    return died
+def kill_at(made: Scene, point: str, nth: int) -> bool:
+    """A daemon that dies at the point; whether it did, before the work was done."""
+    daemon = made.start("a", f"{point}:{nth}")
+    eventually(lambda: daemon.process.poll() is not None or made.done() >= made.workload.events, "killed", 120)
+    killed = daemon.process.poll() == SIGKILL
+    made.close()
+    return killed
+
+
+def kill_at_handover(made: Scene) -> bool:
+    """A daemon that dies when a second one is to get partitions of it."""
+    daemon = made.start("a", "during-revoke")
+    eventually(lambda: daemon.get("/readyz"), "the first daemon serves")
+    made.start("b")
+    eventually(lambda: daemon.process.poll() is not None, "killed", 120)
+    made.close()
+    return daemon.process.poll() == SIGKILL
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_any_point_changes_nothing_that_readers_see(bootstrap, tmp_path, capsys, point, kills, events):
+    chance = random.Random(point)
     with scene(bootstrap, tmp_path, Workload(events)) as made:
-        made.feed()
-        died = killed_at(made, point, kills, random.Random(point))
+        records = made.workload.records()
+        died = 0
+        for i in range(kills):
+            made.feed(records[i * events // kills : (i + 1) * events // kills])
+            nth = chance.randint(*TIMES.get(point, OFTEN))
+            died += kill_at_handover(made) if point == "during-revoke" else kill_at(made, point, nth)
         made.start()
         made.await_done()
         verdict = made.verdict()

@@ -19,6 +19,7 @@ from streamer.adapters.kafka_python.feed import feed
 from streamer.adapters.kafka_python.inspection import inspect, time_limits
 from streamer.adapters.kafka_python.resetting import KafkaPythonGroup
 from streamer.adapters.kafka_python.topics import create_topics
+from streamer.adapters.machine import memory_bytes
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
@@ -223,7 +224,7 @@ def _doctor(_options: argparse.Namespace, flags: Sequence[str]) -> int:
             time_limits=lambda: time_limits(kafka),
             inspect=lambda names: inspect(kafka, names.inputs, [n for n in names.all if n not in names.inputs]),
             reader=reader,
-            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            memory_bytes=memory_bytes(),
         )
         return EXIT_OK if diagnose(settings, instruments) else EXIT_FAILED
 

@@ -1,6 +1,7 @@
 """The topics: there, of matching partitions, copied, and the changelogs set up to be compacted."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from streamer.doctor.facts import KafkaFacts, Names, TopicFacts
 from streamer.doctor.findings import Finding, duration, fail, ok, warn
@@ -102,13 +103,17 @@ def check_changelog(name: str, topic: TopicFacts) -> Iterator[Finding]:
 def check_copies(names: Names, kafka: KafkaFacts) -> Iterator[Finding]:
     """A topic that survives the loss of a broker, and one that can be written at all."""
     roles = {**names.settings, **dict.fromkeys(names.changelogs.values(), "changelog")}
+    alike: dict[Finding, list[str]] = {}
     for name in [*roles, "__consumer_offsets", "__transaction_state"]:
         topic = kafka.topic(name)
         if topic.partitions:
-            yield _copies(f"copies of {name}", topic)
+            alike.setdefault(_copies(topic), []).append(name)
+    for finding, topics in alike.items():
+        yield replace(finding, subject=f"{finding.subject} of {', '.join(topics)}")
 
 
-def _copies(subject: str, topic: TopicFacts) -> Finding:
+def _copies(topic: TopicFacts) -> Finding:
+    subject = "copies"
     needed = topic.number("min.insync.replicas")
     if needed is not None and needed > topic.copies:
         return fail(

@@ -32,8 +32,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from kafka.protocol.api_key import ApiKey
-from kafka.protocol.producer import InitProducerIdRequest
+from kafka.protocol.producer import InitProducerIdRequest, TxnOffsetCommitRequest
 
 from streamer.adapters.kafka_python.connecting import admin_client, open_client
 from streamer.adapters.kafka_python.options import TRANSACTION_TIMEOUT_SECONDS, consumer_options, quiet_library
@@ -146,11 +145,12 @@ def _cluster(admin: Any) -> ClusterFacts:
     broker = str(described["brokers"][0]["broker_id"])
     asked = [ConfigResource(ConfigResourceType.BROKER, broker)]
     settings = _granted(lambda: admin.describe_configs(asked, config_filter="all"), {}).get("broker", {})
-    versions = admin.api_versions()
+    versions = admin.get_broker_version_data(int(broker))
     return ClusterFacts(
         brokers=len(described["brokers"]),
-        version=admin.get_broker_version_data(int(broker)).broker_version,
-        group_transactions=versions.get(ApiKey.TXN_OFFSET_COMMIT, (0, 0))[1] >= GROUP_METADATA_VERSION,
+        version=versions.broker_version,
+        group_transactions=versions.api_versions.get(TxnOffsetCommitRequest.API_KEY, (0, 0))[1]
+        >= GROUP_METADATA_VERSION,
         settings=_values(settings.get(broker, {})),
         operations=frozenset(described.get("authorized_operations") or ()) or None,
         authorizer=_has_authorizer(admin),

@@ -1,4 +1,4 @@
-"""This machine, or the part of it that a container may use."""
+"""The machine, or the part of it that a container may use."""
 
 import os
 from pathlib import Path

@@ -14,7 +14,9 @@ def check_versions(cluster: ClusterFacts, bootstrap: str) -> Iterator[Finding]:
     """Brokers that let a group's positions into transactions."""
     version = ".".join(map(str, cluster.version))
     found = f"{cluster.brokers} brokers at {bootstrap}, protocol of Kafka {version} or later"
-    if cluster.group_transactions:
+    if cluster.group_transactions and cluster.fenced:
+        yield warn("brokers", f"{found}; {cluster.fenced} more are known but do not serve", "bring them back")
+    elif cluster.group_transactions:
         yield ok("brokers", found)
     else:
         yield fail("brokers", f"{found}, which lacks transactions with group metadata", "update to Kafka 2.5 or later")

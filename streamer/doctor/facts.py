@@ -88,6 +88,7 @@ class TopicFacts:
 class ClusterFacts:
     """The brokers.
 
+    brokers, fenced     those that serve, and those that are known but do not
     version             at least this one, as the requests it knows tell
     group_transactions  positions go into transactions with the group's generation (Kafka 2.5)
     settings            of one broker; empty where they may not be seen
@@ -96,6 +97,7 @@ class ClusterFacts:
     """
 
     brokers: int
+    fenced: int
     version: Sequence[int]
     group_transactions: bool
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ def check_group(names: Names, kafka: KafkaFacts, group_id: str) -> Iterator[Find
     if group.refused:
         yield fail(
             subject,
-            f"its description is refused ({group.refused})",
+            f"it cannot be described ({group.refused})",
             f"`kafka-acls.sh --add --allow-principal User:… --operation Read --group {group_id}`",
         )
         return

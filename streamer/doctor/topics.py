@@ -20,7 +20,7 @@ def check_existence(names: Names, kafka: KafkaFacts) -> Iterator[Finding]:
     for name, setting in names.settings.items():
         topic = kafka.topic(name)
         if topic.refused:
-            yield fail(f"topic {name}", f"its description is refused ({topic.refused})", _grant("Describe", name))
+            yield fail(f"topic {name}", f"it cannot be described ({topic.refused})", _grant("Describe", name))
         elif not topic.partitions:
             yield fail(f"topic {name}", f"does not exist, {setting} names it", "create it: `streamer topics create`")
         elif topic.headless:
@@ -30,7 +30,7 @@ def check_existence(names: Names, kafka: KafkaFacts) -> Iterator[Finding]:
     for name in names.changelogs.values():
         topic = kafka.topic(name)
         if topic.refused:
-            yield fail(f"topic {name}", f"its description is refused ({topic.refused})", _grant("Describe", name))
+            yield fail(f"topic {name}", f"it cannot be described ({topic.refused})", _grant("Describe", name))
         elif topic.partitions:
             yield ok(f"topic {name}", f"exists, {topic.partitions} partitions (changelog)")
         else:

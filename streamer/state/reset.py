@@ -109,7 +109,7 @@ def explain(resets: list[PartitionReset], start: str) -> Iterator[str]:
             if each.beyond:
                 found.append(f"{each.beyond:,} snapshots cover more than was committed")
         yield f"  {topic}-{number}: {len(each.keys):,} snapshots, {goes_on}" + "".join(f"; {what}" for what in found)
-    yield "forecasts already published stay; events after these offsets are forecast from fresh states"
+    yield "forecasts already published stay; events from these offsets on are forecast (again, if they were) from fresh states"
 
 
 def _occupied(group: GroupState, group_id: str, write: Write) -> bool:

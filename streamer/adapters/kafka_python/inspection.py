@@ -1,6 +1,6 @@
 """What the brokers say of themselves, the topics, the group and this user's permissions: the facts for `doctor`.
 
-What this user may not see is left empty; only brokers that do not answer at all are an error.
+What this user may not see, or brokers do not tell, is left empty; only that none answers is an error.
 """
 
 import time
@@ -107,7 +107,7 @@ def describe_topics(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:
     described = {topic["name"]: topic for topic in admin.describe_topics(names)}
     there = [name for name, topic in described.items() if for_code(topic["error_code"]) is NoError]
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
-    found = _granted(lambda: admin.describe_configs(asked, config_filter="all"), {}) if asked else {}
+    found = _told(lambda: admin.describe_configs(asked, config_filter="all")) if asked else {}
     settings = found.get("topic", {})
     return {name: _topic(admin, described[name], settings.get(name, {})) for name in names}
 
@@ -136,21 +136,23 @@ def _topic(admin: Any, described: Mapping[str, Any], settings: Mapping[str, Any]
 
 def _offsets(admin: Any, name: str, numbers: Sequence[int], which: OffsetSpec) -> dict[int, int]:
     asked = {TopicPartition(name, number): which for number in numbers}
-    found = _granted(lambda: admin.list_partition_offsets(asked), {})
+    found = _told(lambda: admin.list_partition_offsets(asked))
     return {partition.partition: at.offset for partition, at in found.items()}
 
 
 def _cluster(admin: Any) -> ClusterFacts:
     described = admin.describe_cluster()
-    broker = str(described["brokers"][0]["broker_id"])
+    serving = [each["broker_id"] for each in described["brokers"] if not each.get("is_fenced")]
+    broker = str(min(serving))
     asked = [ConfigResource(ConfigResourceType.BROKER, broker)]
-    settings = _granted(lambda: admin.describe_configs(asked, config_filter="all"), {}).get("broker", {})
+    settings = _told(lambda: admin.describe_configs(asked, config_filter="all")).get("broker", {})
     versions = admin.get_broker_version_data(int(broker))
+    _, newest = versions.api_versions.get(TxnOffsetCommitRequest.API_KEY, (0, 0))
     return ClusterFacts(
-        brokers=len(described["brokers"]),
+        brokers=len(serving),
+        fenced=len(described["brokers"]) - len(serving),
         version=versions.broker_version,
-        group_transactions=versions.api_versions.get(TxnOffsetCommitRequest.API_KEY, (0, 0))[1]
-        >= GROUP_METADATA_VERSION,
+        group_transactions=newest >= GROUP_METADATA_VERSION,
         settings=_values(settings.get(broker, {})),
         operations=frozenset(described.get("authorized_operations") or ()) or None,
         authorizer=_has_authorizer(admin),
@@ -196,12 +198,12 @@ def _transactional(admin: Any, transactional_id: str) -> frozenset[str] | None:
     """
     try:
         node = _patiently(lambda: admin._manager.run(admin._find_coordinator_id, transactional_id, TRANSACTION_KEY))
+        request = InitProducerIdRequest(transactional_id=transactional_id, transaction_timeout_ms=NO_TIMEOUT)
+        error = for_code(admin._manager.run(admin._manager.send, request, node).error_code)
     except AuthorizationError:
         return frozenset()
     except KafkaError:
         return None
-    request = InitProducerIdRequest(transactional_id=transactional_id, transaction_timeout_ms=NO_TIMEOUT)
-    error = for_code(admin._manager.run(admin._manager.send, request, node).error_code)
     if error is InvalidTransactionTimeoutError:
         return frozenset({"DESCRIBE", "WRITE"})
     return frozenset({"DESCRIBE"}) if issubclass(error, AuthorizationError) else None
@@ -219,11 +221,12 @@ def _patiently(ask: Callable[[], Any]) -> Any:
             time.sleep(RETRY_SECONDS)
 
 
-def _granted(ask: Callable[[], Any], otherwise: Any) -> Any:
+def _told(ask: Callable[[], Any]) -> Any:
+    """The answer; empty where it is refused, or does not come."""
     try:
         return ask()
-    except AuthorizationError:
-        return otherwise
+    except KafkaError:
+        return {}
 
 
 def _values(settings: Mapping[str, Any]) -> dict[str, str]:

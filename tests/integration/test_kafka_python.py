@@ -15,7 +15,7 @@ from streamer.adapters.kafka_python.options import without_secrets
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, FencedError, Messages, NotAMemberError, OutcomeUnknownError, Position
 from streamer.errors import ConfigError, StateError
-from streamer.settings import InputSettings, KafkaSettings, OutputSettings
+from streamer.settings import KafkaSettings
 from tests.integration.broker import Cluster, free_ports
 from tests.integration.members import Member, polled, polling, running
 from tests.integration.records import Record, create_topic, produce, read_committed
@@ -181,7 +181,7 @@ def test_a_large_record_is_read_and_its_dead_letter_cut_where_its_topic_refuses_
         assert member.values == {0: [large, b"next"]}
         member.commit(member.dead_letters((b"k", large), (b"k", b"small"), partition=2), member.forecasts(b"f"))
         assert member.committed == {0: 2, 1: 0, 2: 0}
-    small, cut = read_committed(bootstrap, member.dead_letter_topic)
+    cut, small = read_committed(bootstrap, member.dead_letter_topic)
     assert small.value == b"small"
     assert (cut.key, cut.value) == (b"k", large[:1024])
     assert list(cut.headers) == [("origin", b"1"), ("__streams.errors.exception", b"not_json")]

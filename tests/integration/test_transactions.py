@@ -167,6 +167,14 @@ def test_a_partition_that_the_output_does_not_have_is_refused_for_good(new_membe
     assert values(member) == [b"next"]
 
 
+def test_what_the_broker_never_takes_is_refused_for_good(new_member):
+    member = new_member()
+    with running(member):
+        member.join()
+        with pytest.raises(DeliveryError, match="OffsetMetadataTooLargeError"):
+            member.client.transact([member.forecasts(b"gone")], at(member, 0, 1, "x" * 5000))
+
+
 # Fenced
 
 
@@ -342,6 +350,7 @@ def disturbed(member: Member, disturb: Callable[[], None]) -> Iterator[None]:
 
 def hang(broker: Broker) -> None:
     os.kill(broker.process.pid, signal.SIGSTOP)
+    os.waitpid(broker.process.pid, os.WUNTRACED)  # until its last thread has stopped
 
 
 def go_on(broker: Broker) -> None:
@@ -419,6 +428,21 @@ def test_committed_positions_wait_for_pending_transactions(bootstrap, new_member
                 member.client.committed([asked])
             other.commit_transaction()
         assert committed(member, 0) == [Position(5, "new")]
+
+
+def test_a_new_partition_whose_transaction_is_pending_stops_no_other(bootstrap, new_member):
+    member = new_member()
+    with transaction(bootstrap) as other:
+        offsets = {TopicPartition(member.topic, 0): OffsetAndMetadata(1, "", -1)}
+        other.send_offsets_to_transaction(offsets, member.group)
+        with running(member):
+            eventually(lambda: polled(member) and member.fresh == {Partition(member.topic, 0)}, "all the others")
+            produce(bootstrap, member.topic, [Record(b"0"), Record(b"1", partition=1)])
+            began = time.monotonic()
+            (records,) = member.client.poll(timeout_seconds=20.0, max_records=10)
+            assert records.partition == Partition(member.topic, 1)
+            assert time.monotonic() - began < 10
+            other.commit_transaction()
 
 
 def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(bootstrap, new_member, own_cluster):

@@ -21,9 +21,11 @@ from kafka.errors import (
     InvalidProducerEpochError,
     KafkaError,
     MessageSizeTooLargeError,
+    OffsetMetadataTooLargeError,
     ProducerFencedError,
     RecordListTooLargeError,
     RetriableError,
+    TopicAuthorizationFailedError,
     UnsupportedForMessageFormatError,
     UnsupportedVersionError,
 )
@@ -51,6 +53,7 @@ ABANDON_SECONDS = 1.0
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 LASTING = (AuthorizationError, UnsupportedVersionError, UnsupportedForMessageFormatError, *TOO_LARGE)
+TOLD_AS_TEXT = (TopicAuthorizationFailedError, OffsetMetadataTooLargeError)  # of positions: hidden in a message
 REFUSED_EPOCH = (ProducerFencedError, InvalidProducerEpochError)
 
 Positions = Mapping[Partition, Position]
@@ -196,7 +199,8 @@ class Transactions:
             raise self._fenced(error) if self._owner.is_static else OutcomeUnknownError(told) from None
         if lasting := next((reason for reason in reasons if isinstance(reason, LASTING)), None):
             raise self._lasting(lasting) from lasting
-        if isinstance(error, ValueError):  # the library's word for a partition that does not exist
+        if isinstance(error, ValueError) or any(kind.__name__ in told for kind in TOLD_AS_TEXT):
+            # ValueError: the library's word for a partition that does not exist
             raise self._lasting(error) from error
         if self._state is State.UNKNOWN:
             raise OutcomeUnknownError(f"a transaction was not seen aborted: {told}") from None

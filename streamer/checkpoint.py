@@ -118,6 +118,8 @@ class Checkpoint:
                 output.letters.append((records.keys[r.index], records.values[r.index], headers))
         task.position = int(forecasts.records.offsets[-1]) + 1
         task.born.append(forecasts.row[forecasts.born])
+        if task.voided:  # a new snapshot is as good as a tombstone
+            task.voided.difference_update(self._engine.arena.stream[r] for r in forecasts.row[forecasts.born].tolist())
         task.ledger.changed(forecasts.row, forecasts.offsets, now)
 
     def close(self, task: Task) -> None:
@@ -137,7 +139,7 @@ class Checkpoint:
     def _part(self, task: Task, now: float, idle: bool, everything: bool) -> Part | None:
         output = self._output.pop(task, _Output())
         number = task.partition.number
-        forgotten = self._engine.evict(task.partition)
+        forgotten = self._engine.evict(task.partition) + task.take_voided(MANY)
         rows = self._rows_due(task, output, now, idle, everything)
         if not (output.records or len(rows) or forgotten):
             return None
@@ -159,7 +161,7 @@ class Checkpoint:
         ]  # fmt: skip
         before, task.committed = task.committed, covers
         times = np.concatenate(output.record_times) if output.record_times else np.zeros(0, np.int64)
-        position = position_of(covers, task.ledger.low_water(covers))
+        position = position_of(covers, task.low_water())
         kept = [m for m in messages if m.keys]
         return Part(task, before, position, kept, times, len(letters), len(values), written)
 
@@ -169,7 +171,7 @@ class Checkpoint:
         born = task.take_born()
         earned = sum(len(value or b"") for value in output.values) * policy.share / (1 - policy.share + 1e-9)
         self._allowance = min(self._allowance + earned, MANY * size)
-        trailing = task.position - task.ledger.low_water(task.position) > policy.max_replay_events
+        trailing = task.position - task.low_water() > policy.max_replay_events
         if everything or trailing:
             limit, before = MANY, now
         else:

@@ -10,6 +10,7 @@ It is done in slices, so that polling goes on and restoring stops nobody else.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 
@@ -24,6 +25,8 @@ from streamer.errors import StateError
 from streamer.logs import log
 from streamer.tasks import Phase, Task, changelog_of
 
+READ_SECONDS = 3600.0  # for one changelog: tombstones stay 24 h (delete.retention.ms) after they were first cleaned
+
 
 class _Step(Enum):
     FETCH = 1
@@ -35,8 +38,8 @@ class _Step(Enum):
 class Restore:
     """The restoring of one task. `slice` does a little of it; it is over when the task runs.
 
-    now        seconds, as the ledger counts them
-    on_record  told of every snapshot not used, with the reason: "foreign" (another model) or "corrupt", and "truncated"
+    on_unused  told how many streams' snapshots are not used, and why: "foreign" (of another model), "corrupt", or
+               "truncated" (the input they rely on is gone)
     """
 
     def __init__(
@@ -56,12 +59,13 @@ class Restore:
         self._on_unused = on_unused
         self._step = _Step.FETCH
         self._committed = Position(0, "")
-        self._end = self._from = 0
+        self._end = 0
+        self._began = 0.0
+        self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
         self.snapshots = self.replayed = 0
-        self.unused: dict[str, int] = {}
 
     def slice(self, timeout_seconds: float, now: float) -> None:
-        """Do what fits in the time. Raises NotNowError, to be tried again, and StateError."""
+        """Do what fits in the time; `now` in seconds. Raises NotNowError, to be tried again, and StateError."""
         if self._task.phase is Phase.ASSIGNED:
             self._task.move(Phase.RESTORING)
         match self._step:
@@ -70,7 +74,10 @@ class Restore:
             case _Step.END:
                 self._end = self._reader.end(self._changelog)
                 self._reader.seek(self._changelog, self._reader.begin(self._changelog))
-                self._step = _Step.READ
+                self._began, self._step = now, _Step.READ
+            case _Step.READ if now - self._began > READ_SECONDS:
+                log("restore_begun_again", logging.WARNING, partition=_name(self._task), seconds=now - self._began)
+                self._again()
             case _Step.READ:
                 self._read(timeout_seconds)
             case _Step.REPLAY:
@@ -99,29 +106,27 @@ class Restore:
         if low_water is None:
             self._again()
             return
-        for reason, count in self.unused.items():
+        for reason, count in Counter(self._unused.values()).items():
             self._on_unused(reason, count)
             log("snapshots_unused", logging.WARNING, partition=_name(self._task), reason=reason, streams=count)
-        self._from = low_water
-        self._reader.seek(self._task.partition, self._from)
+        self._task.replays_from = low_water
+        self._reader.seek(self._task.partition, low_water)
         self._step = _Step.REPLAY
-        if self._from >= self._committed.offset:
+        if low_water >= self._committed.offset:
             self._go_live()
 
     def _take_over(self, records: Records) -> None:
         """The last word of each stream in these records: its snapshot, or that it is forgotten."""
         last = dict(zip(records.keys, records.values, strict=True))
-        gone = [key for key, value in last.items() if value is None]
-        kept = {key: value for key, value in last.items() if value is not None}
+        kept = {_text(key): value for key, value in last.items() if value is not None}
         snapshots, kinds = self._format.decode(list(kept.values()))
-        own = [key for key, kind in zip(kept, kinds, strict=True) if kind is Kind.OWN]
-        unused = [key for key, kind in zip(kept, kinds, strict=True) if kind is not Kind.OWN]
-        for kind in (Kind.FOREIGN, Kind.CORRUPT):
-            if count := kinds.count(kind):
-                self.unused[kind.value] = self.unused.get(kind.value, 0) + count
-        self._engine.drop(self._task.partition, [_text(key) for key in gone + unused])
-        self._engine.restore(self._task.partition, [_text(key) for key in own], snapshots)
+        own = [stream for stream, kind in zip(kept, kinds, strict=True) if kind is Kind.OWN]
+        self._engine.drop(self._task.partition, [_text(key) for key in last])
+        self._engine.restore(self._task.partition, own, snapshots)
         self.snapshots += len(own)
+        for key in last:
+            self._unused.pop(_text(key), None)
+        self._unused |= {stream: kind.value for stream, kind in zip(kept, kinds, strict=True) if kind is not Kind.OWN}
 
     def _checked_low_water(self) -> int | None:
         """The low-water mark, if everything fits together; None where the restore has to begin again.
@@ -153,18 +158,21 @@ class Restore:
                 f"partition {name}: the group has committed offset {committed.offset}, but the input ends at {end}; "
                 f"if the topic was made anew, {remedy}"
             )
-        if (begin := self._reader.begin(partition)) > low_water:
-            self._without_input_before(min(begin, committed.offset))
-        return max(low_water, min(begin, committed.offset))
+        begin = min(self._reader.begin(partition), committed.offset)
+        if begin > low_water:
+            if self._client.committed([partition])[partition] != committed:
+                return None
+            self._without_input_before(begin)
+        return max(low_water, begin)
 
     def _without_input_before(self, begin: int) -> None:
         """Streams whose snapshots rely on input that retention has deleted start fresh."""
         partition, arena = self._task.partition, self._engine.arena
         rows = self._engine.rows(partition)
-        hurt = rows[arena.covers[rows] < begin]
-        self._engine.drop(partition, [arena.stream[row] for row in hurt.tolist()])
-        if len(hurt):
-            self.unused["truncated"] = len(hurt)
+        hurt = [arena.stream[row] for row in rows[arena.covers[rows] < begin].tolist()]
+        self._engine.drop(partition, hurt)
+        self._unused |= dict.fromkeys(hurt, "truncated")
+        self._task.voided.update(hurt)
 
     def _replay(self, timeout_seconds: float, now: float) -> None:
         records, position = self._reader.read(timeout_seconds)
@@ -172,6 +180,8 @@ class Restore:
             rows, offsets = self._engine.replay(below)
             self._task.ledger.changed(rows, offsets, now)
             self.replayed += len(below)
+            if self._unused:  # their snapshots lack these events, and must not serve the model they are of again
+                self._task.voided.update(self._unused.keys() & self._engine.streams(below))
         if position >= self._committed.offset:
             self._go_live()
 
@@ -182,10 +192,10 @@ class Restore:
         self._client.resume(self._task.partition, self._committed.offset)
 
     def _again(self) -> None:
-        """The position has moved since it was fetched: somebody else had the partition in between."""
+        """From the start: somebody else had the partition in between, or reading has taken too long."""
         self._engine.release(self._task.partition)
         self._task.move(Phase.ASSIGNED)
-        self._step, self.snapshots, self.unused = _Step.FETCH, 0, {}
+        self._step, self.snapshots, self._unused = _Step.FETCH, 0, {}
 
 
 def _below(records: Records, offset: int) -> Records | None:

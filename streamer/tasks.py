@@ -44,6 +44,8 @@ class Task:
     committed  the offset that the last transaction prepared for it commits
     position   the offset of the next record to read
     born       rows of streams begun since that transaction, whose first snapshot goes with the next
+    voided     streams that start fresh although the changelog has a snapshot of them, which lacks events: their
+               tombstones go with the next transactions, and the low-water mark stays where the restore found it
     """
 
     partition: Partition
@@ -52,6 +54,8 @@ class Task:
     committed: int = 0
     position: int = 0
     born: list[Ints] = field(default_factory=list)
+    voided: set[str] = field(default_factory=set)
+    replays_from: int = 0
 
     def move(self, phase: Phase) -> None:
         """Go on to another phase. Raises StateError where no such transition exists."""
@@ -68,6 +72,17 @@ class Task:
         """Rows whose first snapshot is due."""
         taken, self.born = self.born, []
         return np.unique(np.concatenate(taken)) if taken else np.zeros(0, np.int64)
+
+    def take_voided(self, limit: int) -> list[str]:
+        """Streams whose tombstones are due."""
+        taken = sorted(self.voided)[:limit]
+        self.voided.difference_update(taken)
+        return taken
+
+    def low_water(self) -> int:
+        """From where a restart must replay, were everything up to `position` committed."""
+        low_water = self.ledger.low_water(self.position)
+        return min(low_water, self.replays_from) if self.voided else low_water
 
 
 def changelog_of(group_id: str, partition: Partition) -> Partition:

@@ -112,6 +112,10 @@ class Engine:
         known = self._rows.get(partition, {})
         return np.fromiter(known.values(), np.int64, len(known))
 
+    def streams(self, records: Records) -> set[str]:
+        """The ids that these records name."""
+        return set(self._decoder.decode(records).stream)
+
     def go_live(self, partition: Partition) -> None:
         """A partition is restored: its progress is the largest of its streams' last slots."""
         self._progress[partition] = int(self.arena.last_slot[self.rows(partition)].max(initial=NEVER))

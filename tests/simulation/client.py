@@ -1,7 +1,7 @@
 """One process's client and reader on the simulated Kafka, with places in every call where the world may turn.
 
-A place is a name, one of PLACES. There the world may run other processes, let markers arrive, kill this process, or make
-the call fail.
+A place is a name, one of PLACES. There the world may run other processes, let markers arrive, kill this process, or
+make the call fail.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ from streamer.delivery import (
 from tests.simulation.kafka import Broker, TimedOutError, Transaction
 
 NOBODY = -1  # a generation: not a member
-PLACES = ("poll", "join", "revoke", "begin", "produce", "positions", "commit", "committed", "fetch", "end", "read",
+PLACES = ("poll", "join", "assigned", "revoke", "begin", "produce", "positions", "commit", "committed", "fetch", "end", "read",
           "recover", "hold")  # fmt: skip
 ASKING = ("fetch", "end", "read", "recover")  # places where a broker may not answer
 
@@ -180,6 +180,7 @@ class SimClient:
                 group.rebalance()
             self._came |= given - self.owned
             self.owned |= given
+            self.at("assigned")
 
     def _forget(self, partitions: set[Partition]) -> None:
         self.owned -= partitions

@@ -15,7 +15,7 @@ from streamer.core.events import Headers, Partition
 from streamer.delivery import FencedError, NotNowError, Position
 from tests.simulation.group import Group
 
-TOMBSTONE_SECONDS = 60.0  # delete.retention.ms: how long a tombstone stays after it was first cleaned
+TOMBSTONE_SECONDS = 24 * 3600.0  # delete.retention.ms: how long a tombstone stays after it was first cleaned
 TRANSACTION_SECONDS = 10.0  # transaction.timeout.ms
 MARKER_SECONDS = 4.0  # no marker travels longer
 

@@ -215,7 +215,7 @@ class Oracle:
             (forecasts,) = self._new_engine().advance([Records(partition, *columns)]).forecasts
             values = ForecastEncoder(Chain.manifest).encode(forecasts)
             expected = [(s.encode(), v) for s, v in zip(forecasts.stream, values, strict=True)]
-            holds(self._visible(Partition(FORECASTS, name)) == expected, 1, f"partition {name}: the visible forecasts")
+            holds(self.visible(Partition(FORECASTS, name)) == expected, 1, f"partition {name}: the visible forecasts")
             rejected = [(left[r.index].offset, r.reason) for r in forecasts.rejected]
             lost = [(offset, reason) for offset, reason in letters if offset not in refused]
             holds(lost == rejected, 1, f"partition {name}: the visible dead letters")
@@ -233,5 +233,5 @@ class Oracle:
         """The input's records, those that retention has deleted too."""
         return [e for e in self.history[partition] if begin <= e.offset < end]
 
-    def _visible(self, partition: Partition) -> list[tuple[bytes | None, bytes | None]]:
+    def visible(self, partition: Partition) -> list[tuple[bytes | None, bytes | None]]:
         return [(e.key, e.value) for e in self.broker.log(partition).entries if is_visible(e)]

@@ -239,8 +239,10 @@ class Daemon:
     def _on_revoke(self) -> None:
         """Called by the client before partitions go: try to finish the transaction at hand, nothing more.
 
-        What stays open is the loop's to finish, for the partitions that stay ours.
+        What stays open is the loop's to finish, for the partitions that stay ours. What was lost before in the same
+        poll is let go first, or its records would go along under the new generation.
         """
+        self._rebalance()
         if self._committer.busy or self._begin():
             begun = self._clocks.monotonic()
             self._report(self._committer.attempt(), self._clocks.monotonic() - begun)

@@ -25,7 +25,7 @@ from streamer.errors import StateError
 from streamer.logs import log
 from streamer.tasks import Phase, Task, changelog_of
 
-READ_SECONDS = 3600.0  # for one changelog: tombstones stay 24 h (delete.retention.ms) after they were first cleaned
+READ_SECONDS = 3600.0  # for a changelog, whose tombstones stay for 24 h (delete.retention.ms)
 
 
 class _Step(Enum):

@@ -20,8 +20,8 @@ from streamer.delivery import (
 from tests.simulation.kafka import Broker, TimedOutError, Transaction
 
 NOBODY = -1  # a generation: not a member
-PLACES = ("poll", "join", "assigned", "revoke", "begin", "produce", "positions", "commit", "committed", "fetch", "end", "read",
-          "recover", "hold")  # fmt: skip
+PLACES = ("poll", "join", "assigned", "revoke", "begin", "produce", "positions", "commit", "committed", "fetch", "end",
+          "read", "recover", "hold")  # fmt: skip
 ASKING = ("fetch", "end", "read", "recover")  # places where a broker may not answer
 
 

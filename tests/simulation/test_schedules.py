@@ -38,6 +38,7 @@ TWO = replace(ONE, partitions=2)
 LIVE = (Start(0), Turn(0, 8))
 A, B = Feed(0, "a"), Feed(0, "b")
 COMMIT = Turn(0, 3)
+TAKE_OVER = (PutOut(0), Start(1), Wait(9), Turn(1, 16))  # markers arrive in time, and another process restores
 
 
 def run(*actions: Action, setup: Setup = ONE) -> World:
@@ -95,27 +96,27 @@ def test_a_silent_stream_begins_anew_at_an_earlier_slot_whether_or_not_its_row_w
 
 
 def test_a_partition_lost_and_regained_with_a_transaction_in_flight_is_not_the_same():
-    away = (PutOut(0), Start(1), Turn(1, 9), A, Turn(1, 4), Stop(1))
+    away = (*TAKE_OVER, A, Turn(1, 4), Stop(1))
     world = run(A, COMMIT, A, At(0, "positions", away), COMMIT, Turn(0, 9), B, COMMIT)
     assert ids(world) == [0, 1, 2, 3]
     assert world.processes[0] is not None
 
 
 def test_a_partition_lost_with_a_transaction_of_unknown_outcome_is_left_to_its_new_owner():
-    away = (Wait(11), PutOut(0), Start(1), Turn(1, 9), A, Turn(1, 4), Stop(1))
+    away = (Wait(11), *TAKE_OVER, A, Turn(1, 4), Stop(1))
     world = run(A, COMMIT, A, At(0, "commit", (Unknown(0, "lost"), At(0, "hold", away))), COMMIT, Turn(0, 9))
     assert ids(world) == [0, 1, 2]
 
 
 def test_positions_are_never_sent_without_a_generation():
-    away = (PutOut(0), Start(1), Turn(1, 9), Heartbeat(0))
+    away = (*TAKE_OVER, Heartbeat(0))
     assert ids(run(A, COMMIT, A, At(0, "positions", away), COMMIT, A, Turn(1, 4))) == [0, 1, 2]
 
 
 def test_a_lost_partition_known_before_another_is_asked_back_stays_out_of_its_last_transaction():
     """Lost, joined again and asked to give something back, all in one poll: the loop knows nothing of it yet."""
     both = (A, Feed(1, "a"))
-    away = (PutOut(0), Start(1), Turn(1, 12), Stop(1))
+    away = (*TAKE_OVER, Stop(1))
     world = run(*both, COMMIT, *both, Turn(0), At(0, "poll", away), At(0, "assigned", (Start(1), Turn(1))),
                 Turn(0), *both, Turn(0, 5), Turn(1, 5), setup=TWO)  # fmt: skip
     assert (ids(world), ids(world, 1)) == ([0, 1, 2], [0, 1, 2])
@@ -130,7 +131,7 @@ def test_a_transaction_of_snapshots_only_is_repeated_when_its_outcome_is_unknown
 def test_the_outcome_of_two_partitions_is_not_judged_by_the_one_that_was_lost():
     both = (A, Feed(1, "a"))
     # asked to give partition 1 back while it cannot be learned what became of the transaction
-    give_back = (Start(1), Turn(1), At(0, "recover", (Fail(0),)), At(0, "hold", (Wait(11), Turn(1, 12))))
+    give_back = (Start(1), Turn(1), At(0, "recover", (Fail(0),)), At(0, "hold", (Wait(11), Turn(1, 16))))
     world = run(*both, COMMIT, *both, At(0, "commit", (Unknown(0, "lost"), At(0, "hold", give_back))), COMMIT,
                 *both, COMMIT, setup=TWO)  # fmt: skip
     assert (ids(world), ids(world, 1)) == ([0, 1, 2], [0, 1, 2])

@@ -109,7 +109,7 @@ def explain(resets: list[PartitionReset], start: str) -> Iterator[str]:
             if each.beyond:
                 found.append(f"{each.beyond:,} snapshots cover more than was committed")
         yield f"  {topic}-{number}: {len(each.keys):,} snapshots, {goes_on}" + "".join(f"; {what}" for what in found)
-    yield "forecasts already published stay; events from these offsets on are forecast (again, if they were) from fresh states"
+    yield "forecasts already published stay; every event from these offsets on is forecast, from a fresh state"
 
 
 def _occupied(group: GroupState, group_id: str, write: Write) -> bool:

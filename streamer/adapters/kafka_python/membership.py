@@ -78,9 +78,7 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         if self._was_dropped():
             self._take_again()
         self._member_id = self._consumer.group_metadata().member_id
-        partitions = {Partition(*partition) for partition in assigned} - self.owned
-        self._take(partitions)
-        log("partitions_assigned", partitions=_names(partitions))
+        self._take({Partition(*partition) for partition in assigned} - self.owned)
 
     async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
         """Called by the library: partitions are asked back, and no one else has them until this returns."""
@@ -126,6 +124,8 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
             self._consumer.seek(partition, 0)
         self.owned |= partitions
         self._assigned |= partitions
+        if partitions:
+            log("partitions_assigned", partitions=_names(partitions))
 
     def _forget(self, partitions: set[Partition]) -> None:
         self.owned -= partitions

@@ -32,8 +32,8 @@ class Output:
     def prepare(self, output: Sequence[Messages], may_look: bool) -> Prepared:
         """Cut dead letters to size; `may_look`: there is time to ask the brokers for it."""
         messages = [each for each in output if each.partition.topic != self._dead_letter_topic]
-        letters = [letter for each in output if each.partition.topic == self._dead_letter_topic
-                   for letter in dead_letters(each)]  # fmt: skip
+        dead = [each for each in output if each.partition.topic == self._dead_letter_topic]
+        letters = [letter for each in dead for letter in dead_letters(each)]
         return Prepared(messages, self.limit.fit(letters, may_look))
 
     def publish(self, producer: TransactionalProducer, prepared: Prepared, deadline: float) -> None:

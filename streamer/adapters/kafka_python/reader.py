@@ -16,7 +16,7 @@ from streamer.errors import ConfigError
 from streamer.settings import KafkaSettings
 
 ANSWER_MS = 2_000
-MAX_RECORDS = 5_000  # some tens of milliseconds of the library's work, so that the loop can poll in between
+MAX_RECORDS = 4_000  # some tens of milliseconds of the library's work, so that the loop can poll in between
 
 
 class KafkaPythonLogReader:

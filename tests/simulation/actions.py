@@ -221,6 +221,19 @@ class Heartbeat(Action):
 
 
 @dataclass(frozen=True)
+class Deafen(Action):
+    """A process goes on polling, and hears nothing of its group."""
+
+    process: int
+    polls: int
+
+    def happen(self, world: World) -> None:
+        process = world.processes[self.process]
+        if process is not None:
+            process.client.deaf = self.polls + 1
+
+
+@dataclass(frozen=True)
 class Rebalance(Action):
     """The group distributes its partitions anew."""
 

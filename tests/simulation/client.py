@@ -42,6 +42,7 @@ class World(Protocol):
 class SimClient:
     """`streamer.delivery.KafkaClient`.
 
+    deaf     polls in which it hears nothing of the group
     fails    whether the call at hand fails at its present place
     outcome  how the next commit goes: "" well; unknown and "done", "lost" or "late"
     """
@@ -51,7 +52,7 @@ class SimClient:
         self._broker = world.broker
         self.member, self.generation, self._epoch = 0, NOBODY, 0
         self.owned: set[Partition] = set()
-        self.fails = False
+        self.fails, self.deaf = False, 0
         self.outcome = ""
         self.late = late
         self.closed = False
@@ -69,7 +70,7 @@ class SimClient:
         self._take_part()
         found = [self._fetch(p, min(self._limit, max_records)) for p in sorted(self._reading)]
         batch = [records for records in found if records is not None]
-        self._world.elapse(0.03 if batch else timeout_seconds)
+        self._world.elapse(0.03 if batch else max(timeout_seconds, 0.01))  # a poll takes a little time at least
         return batch
 
     def hold(self, timeout_seconds: float) -> None:
@@ -162,6 +163,9 @@ class SimClient:
     def _take_part(self) -> None:
         """Let the group rebalance, as far as it can without the others."""
         group = self._broker.group
+        self.deaf = max(0, self.deaf - 1)
+        if self.deaf:
+            return
         if self.member not in group.members:
             self._forget(set(self.owned))
             self.member, self.generation = group.enter(), NOBODY

@@ -12,6 +12,7 @@ from tests.simulation.actions import (
     At,
     Bad,
     Compact,
+    Deafen,
     Fail,
     Feed,
     Gap,
@@ -35,7 +36,7 @@ from tests.simulation.world import Setup
 STREAMS = "abcd"
 WEIGHTS: Mapping[str, float] = {
     "feed": 6, "turn": 10, "at": 3, "start": 2, "kill": 0.5, "stop": 0.3, "put_out": 0.5, "rebalance": 0.5,
-    "heartbeat": 0.5, "marker": 2, "compact": 0.7, "retain": 0.5, "wait": 1, "late": 0.5, "give_up": 0.2,
+    "heartbeat": 0.5, "deafen": 0.5, "marker": 2, "compact": 0.7, "retain": 0.5, "wait": 1, "late": 0.5, "give_up": 0.2,
     "fail": 1.5, "unknown": 1,
 }  # fmt: skip
 PROFILES: Sequence[tuple[Mapping[str, float], Setup]] = (
@@ -108,6 +109,9 @@ class _Words:
     def _heartbeat(self) -> Action:
         return Heartbeat(self._process())
 
+    def _deafen(self) -> Action:
+        return Deafen(self._process(), self._chance.choice([1, 3, 6]))
+
     def _marker(self) -> Action:
         return Marker(self._chance.randrange(6))
 
@@ -143,7 +147,7 @@ class _Words:
         inner = [self.any() for _ in range(self._chance.choice([1, 1, 2, 4]))]
         if self._chance.random() < 0.4:  # taken over in the middle of it
             other = self._process()
-            inner = [PutOut(process), Start(other), Turn(other, 9), *inner]
+            inner = [PutOut(process), self._deafen(), Start(other), Turn(other, 9), *inner]
         elif self._chance.random() < 0.3:
             inner = [Kill(process)]
         self._depth -= 1

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Verdict:
 
 
 def judge(bootstrap: str, input_topic: str, output_topic: str, model: OnnxModel, **events: object) -> Verdict:
-    """Hold the output against the input; keyword arguments are settings of `input`, and `idle_slots`."""
+    """Hold the output against the input; keyword arguments are `expected_forecasts`'s."""
     expected = expected_forecasts(bootstrap, input_topic, model, **events)
     visible: dict[str, np.ndarray] = {}
     count: Counter[str] = Counter()
@@ -70,14 +71,23 @@ def judge(bootstrap: str, input_topic: str, output_topic: str, model: OnnxModel,
 
 
 def expected_forecasts(
-    bootstrap: str, topic: str, model: OnnxModel, idle_slots: int | None = None, **events: object
+    bootstrap: str,
+    topic: str,
+    model: OnnxModel,
+    idle_slots: int | None = None,
+    keep: Callable[[Any], bool] = lambda record: True,
+    **events: object,
 ) -> dict[str, np.ndarray]:
-    """The forecasts (H, Q) of every accepted event in a topic, by id, from one engine fed in one go."""
+    """The forecasts (H, Q) of every accepted event in a topic, by id, from one engine fed in one go.
+
+    keep  which records it is fed
+    """
     engine = new_engine(model, max_streams=1_000_000, **events)
     engine.grid = replace(engine.grid, idle_slots=idle_slots)
     by_partition: dict[int, list[object]] = {}
     for record in read_committed(bootstrap, topic):
-        by_partition.setdefault(record.partition, []).append(record)
+        if keep(record):
+            by_partition.setdefault(record.partition, []).append(record)
     found: dict[str, np.ndarray] = {}
     for number, records in sorted(by_partition.items()):
         for at in range(0, len(records), 10_000):

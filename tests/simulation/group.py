@@ -44,7 +44,7 @@ class Group:
             self.rebalance()
 
     def may_join(self, member: int) -> bool:
-        return self.joining and member not in self._joined
+        return self.joining and member in self.members and member not in self._joined
 
     def join(self, member: int, owned: Collection[Partition]) -> None:
         self._joined[member] = frozenset(owned)

@@ -1,9 +1,6 @@
-"""The protocol with one rule broken at a time, by patching the real code: the oracle must notice each.
+"""The protocol with one rule broken at a time, by patching the real code or the simulated brokers."""
 
-`SCRIPTED` names, for the ones that chance seldom finds, the test that does.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +9,15 @@ import pytest
 from streamer.checkpoint import Checkpoint, Part
 from streamer.committer import Committer
 from streamer.core.arena import Arena
-from streamer.core.engine import NO_ROW, Engine
+from streamer.core.engine import Engine
 from streamer.core.events import Partition, Records
 from streamer.core.ledger import Ledger
 from streamer.core.timegrid import Ints
 from streamer.daemon import Daemon
-from streamer.delivery import OutcomeUnknownError
 from streamer.restore import Restore
 from streamer.tasks import Phase, Task
 from tests.simulation import client, kafka
 from tests.simulation.client import SimClient, SimReader
-
-Mutant = Callable[[pytest.MonkeyPatch], None]
 
 
 def end_is_the_last_stable_offset(patch: pytest.MonkeyPatch) -> None:
@@ -154,17 +148,16 @@ def a_stream_begins_without_a_snapshot(patch: pytest.MonkeyPatch) -> None:
 
 
 def snapshots_are_taken_late(patch: pytest.MonkeyPatch) -> None:
-    """Bytes are made of the live arena when they are sent, not at the boundary."""
+    """Bytes are of an arena that is a step further."""
     snapshots = Arena.snapshots
 
-    def views(self: Arena, rows: Ints, covers: int) -> Any:
+    def later(self: Arena, rows: Ints, covers: int) -> Any:
+        self.states[0][rows] += 1  # as the next batch would
         taken = snapshots(self, rows, covers)
-        self.states[0][rows] += 1  # what the next batch does to them
-        again = snapshots(self, rows, covers)
         self.states[0][rows] -= 1
-        return again if len(taken.covers) else taken
+        return taken
 
-    patch.setattr(Arena, "snapshots", views)
+    patch.setattr(Arena, "snapshots", later)
 
 
 def a_tombstone_leaves_its_stream_dirty(patch: pytest.MonkeyPatch) -> None:
@@ -216,21 +209,6 @@ def the_starting_position_is_not_committed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimClient, "starting_offset", lambda self, partition: self._broker.log(partition).end)
 
 
-def records_of_a_task_that_is_gone_are_used(patch: pytest.MonkeyPatch) -> None:
-    poll = SimClient.poll
-    kept: dict[int, list[Records]] = {}
-
-    def stale(self: Any, timeout_seconds: float, max_records: int) -> list[Records]:
-        found = kept.pop(id(self), []) or poll(self, timeout_seconds, max_records)
-        if self._came or self._went:
-            kept[id(self)] = found
-            return []
-        return found
-
-    patch.setattr(SimClient, "poll", stale)
-    patch.setattr(Daemon, "_runs", lambda self, partition: partition in self._tasks)
-
-
 def a_lost_partition_keeps_its_streams(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Engine, "release", lambda self, partition: None)
 
@@ -253,5 +231,26 @@ def zombies_are_not_shut_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(kafka.Broker, "check", lambda self, producer, epoch: None)
 
 
-MUTANTS: Sequence[Mutant] = [f for f in list(globals().values()) if getattr(f, "__module__", "") == __name__]
-_ = (NO_ROW, OutcomeUnknownError)
+def outcomes_are_judged_by_lost_partitions_too(patch: pytest.MonkeyPatch) -> None:
+    settle = Committer._settle
+
+    def any_part(self: Any) -> list[Part]:
+        patch.setattr(Task, "is_ours", property(lambda self: True))
+        try:
+            return settle(self)
+        finally:
+            patch.setattr(Task, "is_ours", property(lambda self: self.phase is not Phase.CLOSED))
+
+    patch.setattr(Committer, "_settle", any_part)
+
+
+def the_revocation_knows_nothing_of_losses(patch: pytest.MonkeyPatch) -> None:
+    def on_revoke(self: Any) -> None:
+        if self._committer.busy or self._begin():
+            self._committer.attempt()
+
+    patch.setattr(Daemon, "_on_revoke", on_revoke)
+
+
+def a_restore_takes_its_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("streamer.restore.READ_SECONDS", float("inf"))

@@ -134,7 +134,8 @@ def test_a_transaction_of_snapshots_only_is_repeated_when_its_outcome_is_unknown
 def test_the_outcome_of_two_partitions_is_not_judged_by_the_one_that_was_lost():
     both = (A, Feed(1, "a"))
     # asked to give partition 1 back while it cannot be learned what became of the transaction
-    give_back = (Start(1), Turn(1), At(0, "recover", (Fail(0),)), At(0, "hold", (Wait(11), Turn(1, 16))))
+    silence = At(0, "recover", (Fail(0),))
+    give_back = (Start(1), Turn(1), silence, silence, At(0, "hold", (Turn(1), Wait(11), Wait(5), Turn(1, 16))))
     world = run(*both, COMMIT, *both, At(0, "commit", (Unknown(0, "lost"), At(0, "hold", give_back))), COMMIT,
                 *both, COMMIT, setup=TWO)  # fmt: skip
     assert (ids(world), ids(world, 1)) == ([0, 1, 2], [0, 1, 2])

@@ -209,7 +209,7 @@ class World:
             if self.is_drained():
                 self.oracle.finish()
                 return
-        raise ViolationError(f"(3) nothing moves any more: {self.broker.positions}, {[p for p in self.processes if p]}")
+        raise ViolationError(f"(3) nothing moves any more: {self.broker.positions}")
 
     def is_drained(self) -> bool:
         broker = self.broker

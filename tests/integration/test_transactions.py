@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaTimeoutError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from streamer.adapters.kafka_python import KafkaPythonLogReader, changelog_name, client, ensure_changelogs, transactions
@@ -391,6 +392,26 @@ def recovered(member: Member) -> bool:
     except NotNowError:
         return False
     return True
+
+
+def test_a_commit_whose_answer_is_lost_is_found_done(new_member):
+    member = new_member()
+    with running(member):
+        member.join()
+        producer = member.client._transactions._producer
+        await_commit = producer.await_commit
+
+        def lose_the_answer(asked: object, limit_seconds: float) -> None:
+            await_commit(asked, limit_seconds)
+            raise KafkaTimeoutError("the answer is lost")
+
+        producer.await_commit = lose_the_answer
+        with pytest.raises(OutcomeUnknownError, match="the answer is lost"):
+            member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
+        member.client.recover()
+        assert committed(member, 0) == [Position(1, "")]
+        member.client.transact([member.forecasts(b"2")], at(member, 0, 2))
+    assert values(member) == [b"1", b"2"]
 
 
 def test_a_broker_that_hangs_before_the_commit_is_unknown_too_and_in_time(own_cluster, monkeypatch):

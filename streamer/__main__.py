@@ -151,7 +151,7 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     interval = settings.delivery.commit_interval_seconds
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     with _http(settings.http, metrics, daemon):
-        daemon.run(_stop_signal())
+        daemon.run(_stop_signal(daemon))
     return EXIT_OK
 
 
@@ -169,12 +169,14 @@ def _http(settings: HttpSettings, metrics: Metrics, daemon: Daemon) -> Iterator[
         server.stop()
 
 
-def _stop_signal() -> Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+def _stop_signal(daemon: Daemon) -> Event:
+    """Set by the first SIGTERM or SIGINT; a second one, or one before anything was read, ends the process at once."""
     stop = Event()
 
     def on_signal(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        if not daemon.started:
+            raise SystemExit(EXIT_OK)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

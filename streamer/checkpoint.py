@@ -83,6 +83,7 @@ class _Output:
     letters: list[tuple[bytes | None, bytes | None, Headers]] = field(default_factory=list)
     record_times: list[npt.NDArray[np.int64]] = field(default_factory=list)
     records: int = 0
+    bytes: int = 0
 
 
 class Checkpoint:
@@ -104,11 +105,18 @@ class Checkpoint:
         """Records that wait for the next boundary."""
         return sum(output.records for task, output in self._output.items() if task.is_ours)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of forecasts and dead letters that wait for the next boundary."""
+        return sum(output.bytes for task, output in self._output.items() if task.is_ours)
+
     def add(self, task: Task, forecasts: Forecasts, now: float) -> None:
         """Everything that became of some records of a task, at `now` in seconds."""
         output = self._output.setdefault(task, _Output())
         output.keys += [stream.encode() for stream in forecasts.stream]
-        output.values += self._encoder.encode(forecasts)
+        encoded = self._encoder.encode(forecasts)
+        output.values += encoded
+        output.bytes += sum(map(len, encoded))
         output.record_times.append(forecasts.record_times)
         output.records += len(forecasts.records)
         if self._topics.dead_letters:
@@ -116,6 +124,7 @@ class Checkpoint:
             for r in forecasts.rejected:
                 headers = dead_letter_headers(r, records)
                 output.letters.append((records.keys[r.index], records.values[r.index], headers))
+                output.bytes += len(records.values[r.index] or b"")
         task.position = int(forecasts.records.offsets[-1]) + 1
         task.born.append(forecasts.row[forecasts.born])
         if task.voided:  # a new snapshot is as good as a tombstone
@@ -169,7 +178,7 @@ class Checkpoint:
         """The streams to snapshot: the new ones, and the oldest dirty ones as far as the policy lets them."""
         policy, size = self._policy, self._format.bytes_per_snapshot
         born = task.take_born()
-        earned = sum(len(value or b"") for value in output.values) * policy.share / (1 - policy.share + 1e-9)
+        earned = output.bytes * policy.share / (1 - policy.share + 1e-9)
         self._allowance = min(self._allowance + earned, MANY * size)
         trailing = task.position - task.low_water() > policy.max_replay_events
         if everything or trailing:

@@ -26,7 +26,8 @@ from streamer.restore import Restore
 from streamer.tasks import Phase, Task
 
 MAX_BATCH_RECORDS = 10_000
-MAX_PENDING_RECORDS = 20_000  # commit before the interval is over: bounds memory under a backlog
+MAX_BATCH_NUMBERS = 2_000_000  # forecast numbers of one batch: long horizons make smaller batches
+MAX_PENDING_BYTES = 32 << 20  # commit before the interval is over: bounds memory under a backlog
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
 RESTORE_SLICE_SECONDS = 0.05  # between polls, so that restoring stops nobody
 RETRY_SECONDS = 0.2  # between attempts at one transaction
@@ -71,6 +72,9 @@ class Daemon:
         self._restores: dict[Task, Restore] = {}
         self._begun: dict[Task, float] = {}
         self._joined = False
+        numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
+        self._batch_records = max(1, min(MAX_BATCH_RECORDS, MAX_BATCH_NUMBERS // numbers))
+        self.started = False  # before that, a signal may end the process at once
         self._last_commit = clocks.monotonic()
         self._reset_streams: set[tuple[Partition, str]] = set()
 
@@ -92,11 +96,12 @@ class Daemon:
     def start(self) -> None:
         """Check what can be checked beforehand, and join the group."""
         self._client.start(on_revoke=self._on_revoke)
+        self.started = True
         log("started", model=self._engine.model.manifest.model_id)
 
     def turn(self, stop: Event) -> None:
         """Once around the loop."""
-        batch = self._client.poll(self._patience(), MAX_BATCH_RECORDS)
+        batch = self._client.poll(self._patience(), self._batch_records)
         self._rebalance()
         if self._committer.busy:  # begun when partitions were taken away
             self._finish(stop)
@@ -105,7 +110,7 @@ class Daemon:
         if batch:
             self._advance(batch)
         waiting = self._checkpoint.records
-        if waiting >= MAX_PENDING_RECORDS or (self._is_due() and (waiting or not batch)):
+        if self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch)):
             self._commit(stop)
         self._metrics.lag_seen(self._client.lag())
         self._metrics.progressed()

@@ -193,8 +193,8 @@ class StateSettings(Section):
     idle_seconds: Annotated[float, Number, Unit("seconds")] = Field(
         default=0.0,
         ge=0,
-        description="Silence, measured by the event times of its partition, after which a stream is forgotten; its next "
-        "event begins it anew. 0: never. On a regular grid at least `input.max_gap_steps` steps.",
+        description="Silence, measured by the event times of its partition, after which a stream is forgotten; its "
+        "next event begins it anew. 0: never. On a regular grid at least `input.max_gap_steps` steps.",
     )
     snapshot_interval_seconds: Annotated[float, Number, Unit("seconds")] = Field(
         default=10.0,
@@ -206,7 +206,8 @@ class StateSettings(Section):
         default=0.2,
         gt=0,
         le=1,
-        description="Share of the bytes written that snapshots may take; beyond it they wait, up to `max_replay_events`.",
+        description="Share of the bytes written that snapshots may take; beyond it they wait, up to "
+        "`max_replay_events`.",
     )
     max_replay_events: Annotated[int, Number, Unit("events")] = Field(
         default=2_000_000,

@@ -20,7 +20,7 @@ from streamer.core.engine import Engine
 from streamer.core.events import Partition, Records
 from streamer.core.forecasts import Reset
 from streamer.core.ledger import Ledger
-from streamer.delivery import DeliveryError, KafkaClient, NotNowError
+from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowError
 from streamer.logs import log
 from streamer.restore import Restore
 from streamer.tasks import Phase, Task
@@ -33,6 +33,7 @@ RESTORE_SLICE_SECONDS = 0.05  # between polls, so that restoring stops nobody
 RETRY_SECONDS = 0.2  # between attempts at one transaction
 DRAIN_SECONDS = 10.0  # for the last transactions
 HEALTHY_SECONDS = 60.0  # without a turn of the loop; the group would have given our partitions away by then
+MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
 MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
 
 
@@ -76,6 +77,7 @@ class Daemon:
         self._batch_records = max(1, min(MAX_BATCH_RECORDS, MAX_BATCH_NUMBERS // numbers))
         self.started = False  # before that, a signal may end the process at once
         self._last_commit = clocks.monotonic()
+        self._measure_again = clocks.monotonic()
         self._reset_streams: set[tuple[Partition, str]] = set()
 
     def run(self, stop: Event) -> None:
@@ -89,6 +91,9 @@ class Daemon:
             while not stop.is_set():
                 self.turn(stop)
             self.drain(stop)
+        except FencedError:
+            self._metrics.fenced()
+            raise
         finally:
             self._client.close()
         log("stopped")
@@ -113,6 +118,7 @@ class Daemon:
         if self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch)):
             self._commit(stop)
         self._metrics.lag_seen(self._client.lag())
+        self._measure_state()
         self._metrics.progressed()
 
     def drain(self, stop: Event) -> None:
@@ -121,6 +127,8 @@ class Daemon:
         try:
             while self._commit(stop, everything=True) and self._clocks.monotonic() < deadline:
                 pass
+        except FencedError:
+            raise
         except DeliveryError as problem:
             log("drain_cut_short", error=str(problem))
 
@@ -259,6 +267,15 @@ class Daemon:
         letters = sum(part.dead_letters for part in parts)
         self._metrics.committed(times, letters, seconds, round(self._clocks.wall() * 1000))
         self._metrics.snapshots_written(sum(p.snapshots for p in parts), sum(p.snapshot_bytes for p in parts))
+
+    def _measure_state(self) -> None:
+        """What a restart would replay, looked at now and then: it takes a look at every dirty stream."""
+        if self._clocks.monotonic() < self._measure_again:
+            return
+        self._measure_again = self._clocks.monotonic() + MEASURE_SECONDS
+        running = [task for task in self._tasks.values() if task.phase is Phase.RUNNING]
+        distances = {task.partition: task.position - task.low_water() for task in running}
+        self._metrics.dirty(sum(len(task.ledger) for task in running), distances)
 
     def _log_once(self, reset: Reset) -> None:
         stream = (reset.partition, reset.stream)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -54,6 +55,7 @@ FIXED: Mapping[Any, Options] = {
 }
 # The first request of a transaction is often told to come back, as the one before is still being completed.
 TRANSACTIONS: Options = {"retry_backoff_ms": 10, "transaction_timeout_ms": int(TRANSACTION_TIMEOUT_SECONDS * 1000)}
+FILES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 INSTEAD = {"auto_offset_reset": "input.start", "compression_type": "output.compression"}
 OWN = {name for options in FIXED.values() for name in options} | {
     *INSTEAD,
@@ -119,6 +121,8 @@ def check_options(kafka: KafkaSettings) -> None:
             raise ConfigError(f"kafka.options.{name}: kafka-python has no such option{hint}")
         if (expected := _kind(known[name])) and _kind(value) != expected:
             raise ConfigError(f"kafka.options.{name}: expected {expected}, found {_kind(value)}")
+        if name in FILES and not Path(str(value)).is_file():  # the library would say so in a traceback
+            raise ConfigError(f"kafka.options.{name}: found ***, which is not a file here; name a PEM file")
 
 
 def quiet_library() -> None:

@@ -174,3 +174,17 @@ def test_missing_permissions_are_named_with_the_commands_that_grant_them(make_cl
         return status == 1 and not [each for each in wanted if each not in text]
 
     eventually(told, "the brokers have heard of the permissions")
+
+
+def test_a_broker_that_is_away_is_told_and_stops_no_check(make_cluster, tmp_path, capsys):
+    cluster = make_cluster(brokers=3)
+    cluster.start()
+    settings = set_up(cluster.bootstrap, tmp_path)
+    status, text = streamer(capsys, settings, "doctor")
+    assert (status, failures(text)) == (0, [])
+    assert f"ok    copies of {settings['input.topics']}" in text
+    cluster.brokers[2].stop()
+    status, text = streamer(capsys, settings, "doctor")
+    assert (status, failures(text)) == (0, [])
+    assert "warn  brokers: 2 brokers" in text
+    assert "2 in sync, min.insync.replicas 2" in text

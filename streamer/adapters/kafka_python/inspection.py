@@ -3,6 +3,7 @@
 What this user may not see, or brokers do not tell, is left empty; only that none answers is an error.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -24,6 +25,7 @@ from kafka.errors import (
     AuthorizationError,
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
     InvalidTransactionTimeoutError,
     KafkaError,
     NoError,
@@ -47,6 +49,7 @@ COORDINATOR_SECONDS = 10.0  # a cluster's first question for a coordinator creat
 RETRY_SECONDS = 0.1
 COMMITTED_MS = 10_000
 TRANSACTION_KEY = 1  # of a coordinator for transactional ids
+ERROR_NUMBER = re.compile(r"\[Error (\d+)\]")
 NO_TIMEOUT = -1  # refused by the coordinator, so that asking changes nothing
 
 
@@ -180,14 +183,21 @@ def _members(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] |
 
 
 def _described(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] | None]:
-    group = _patiently(lambda: admin.describe_groups([group_id]))[group_id]
-    if (error := group["error"]) and "GroupIdNotFound" not in error:
-        raise AuthorizationError(error)
+    group = _patiently(lambda: _group(admin, group_id))
     members = [
         (each.get("group_instance_id") or each["client_id"]) + " at " + each["client_host"].lstrip("/")
         for each in group["members"]
     ]
     return members, frozenset(group.get("authorized_operations") or ()) or None
+
+
+def _group(admin: Any, group_id: str) -> Mapping[str, Any]:
+    group: Mapping[str, Any] = admin.describe_groups([group_id])[group_id]
+    if told := ERROR_NUMBER.search(group["error"] or ""):  # the library has made text of it
+        error = for_code(int(told[1]))
+        if error is not GroupIdNotFoundError:
+            raise error(group_id)
+    return group
 
 
 def _transactional(admin: Any, transactional_id: str) -> frozenset[str] | None:

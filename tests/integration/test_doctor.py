@@ -5,12 +5,13 @@ import uuid
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.structs import OffsetAndMetadata
 
 from tests import models
 from tests.drive import event
 from tests.integration.commands import streamer
+from tests.integration.daemon import running
 from tests.integration.records import Record, create_topic, produce
 from tests.integration.waiting import eventually
 
@@ -188,3 +189,54 @@ def test_a_broker_that_is_away_is_told_and_stops_no_check(make_cluster, tmp_path
     assert (status, failures(text)) == (0, [])
     assert "warn  brokers: 2 brokers" in text
     assert "2 in sync, min.insync.replicas 2" in text
+
+
+def documented(settings):
+    """The permissions that docs/operations.md lists for `streamer run`; nobody else has any of these resources."""
+    group, topics = settings["kafka.group_id"], [settings["input.topics"], settings["output.topic"]]
+    changelog = f"{group}-{topics[0]}-changelog"
+    needs = [
+        (ResourceType.TOPIC, topics[0], ("DESCRIBE", "READ")),
+        (ResourceType.TOPIC, topics[1], ("DESCRIBE", "WRITE")),
+        (ResourceType.TOPIC, settings["output.dead_letter_topic"], ("DESCRIBE", "WRITE")),
+        (ResourceType.TOPIC, changelog, ("DESCRIBE", "READ", "WRITE", "CREATE")),
+        (ResourceType.GROUP, group, ("DESCRIBE", "READ")),
+        (ResourceType.TRANSACTIONAL_ID, f"{group}-", ("DESCRIBE", "WRITE")),
+        (ResourceType.CLUSTER, "kafka-cluster", ("CLUSTER_ACTION",)),  # for the brokers, which are anonymous here, too
+    ]
+    prefixed = ACLResourcePatternType.PREFIXED
+    return [
+        ACL(
+            "User:ANONYMOUS",
+            "*",
+            ACLOperation[operation],
+            ACLPermissionType.ALLOW,
+            ResourcePattern(kind, name, prefixed if name.endswith("-") else ACLResourcePatternType.LITERAL),
+        )
+        for kind, name, operations in needs
+        for operation in operations
+    ]
+
+
+def test_the_documented_permissions_are_enough_to_run_and_to_reset(make_cluster, tmp_path, capsys):
+    cluster = make_cluster(settings=AUTHORIZED)
+    cluster.start()
+    settings = set_up(cluster.bootstrap, tmp_path)
+    send(settings, (event("a", 1), 0), (event("b", 1), 1), (b"{}", 1))
+    with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
+        admin.create_acls(documented(settings))
+
+    def in_force():
+        return "brokers: may not be seen" in streamer(capsys, settings, "doctor")[1]
+
+    eventually(in_force, "the brokers have heard of the permissions")
+    with running(tmp_path, settings) as daemon:
+        daemon.await_ready()
+        eventually(lambda: daemon.metric("streamer_forecasts_published_total") == 2, "two forecasts")
+        eventually(lambda: daemon.metric("streamer_dead_letters_published_total") == 1, "a dead letter")
+        assert daemon.stop() == 0, daemon.log
+    status, text = streamer(capsys, settings, "doctor")
+    assert (status, failures(text)) == (0, [])
+    assert "may not be seen; `kafka-acls.sh" in text
+    assert streamer(capsys, settings, "state", "show", "a")[0] == 0
+    assert streamer(capsys, settings, "state", "reset", "--yes")[0] == 0

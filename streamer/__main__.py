@@ -31,7 +31,7 @@ from streamer.daemon import Daemon
 from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
-from streamer.replay import replay
+from streamer.replay import refuse_record_fields, replay
 from streamer.restore import Restore
 from streamer.settings import HttpSettings, flags_help, load_settings
 from streamer.state import reset, show
@@ -39,6 +39,7 @@ from streamer.tasks import Task, changelog_of
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 REQUIRED_FOR_STATE = ("kafka.group_id", "input.topics")
+READ_BY_REPLAY = ("model", "input", "state")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_replay)
 
     command = commands.add_parser("demo", allow_abbrev=False, help="forecast, score and draw a year of real weather")
-    command.add_argument("--output", default="demo-output", type=Path, metavar="FOLDER", help="where files are written")
+    command.add_argument("--output", type=Path, metavar="FOLDER", help="where files are written (demo-output)")
     command.add_argument("--events", action="store_true", help="only print the demo's event lines")
     command.add_argument("--keyed", action="store_true", help="with --events: the stream id and a tab before each")
     command.add_argument("--produce", metavar="TOPIC", help="only append the demo's events to a Kafka topic")
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_state(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(required=True, dest="verb", metavar="VERB")
-    settings = "takes --config FILE.yaml and the flags of `streamer run`"
+    settings = "takes --config FILE.yaml and the --kafka.* and --input.* flags of `streamer run`"
     command = verbs.add_parser("show", allow_abbrev=False, help="one stream's last snapshot", epilog=settings)
     command.add_argument("stream", metavar="STREAM", help="its id")
     command.set_defaults(command=_show_state)
@@ -185,7 +186,8 @@ def _stop_signal(daemon: Daemon) -> Event:
 
 
 def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(["--model.path", options.model, *flags], os.environ, required=())
+    settings = load_settings(["--model.path", options.model, *flags], os.environ, required=(), reads=READ_BY_REPLAY)
+    refuse_record_fields(settings.input.fields)
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
     engine = engine_for(model, settings.input, settings.state)
     name = "stdin" if options.input == STANDARD else Path(options.input).name
@@ -196,19 +198,30 @@ def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(flags, os.environ, required=())
+    settings = load_settings(flags, os.environ, required=(), reads=("kafka",) if options.produce else ())
+    _refuse_unused(options)
     if options.produce:
         count = feed(settings.kafka, options.produce, keyed_events())
         print(f"{count:,} events appended to {options.produce}")
     elif options.events:
         write_events(sys.stdout.buffer, options.keyed)
     else:
-        run_demo(options.output)
+        run_demo(options.output or Path("demo-output"))
     return EXIT_OK
 
 
+def _refuse_unused(options: argparse.Namespace) -> None:
+    """Raises ConfigError for options of `streamer demo` of which one leaves another without effect."""
+    if options.keyed and not options.events:
+        raise ConfigError("--keyed: found without --events, expected with it; add --events, or remove it")
+    doing = [flag for flag, given in (("--events", options.events), ("--produce", options.produce)) if given]
+    doing += ["--output"] if options.output and doing else []
+    if len(doing) > 1:
+        raise ConfigError(f"{doing[1]}: found with {doing[0]}, of which only one has an effect; remove one")
+
+
 def _create_topics(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(flags, os.environ, required=("input.topics",))
+    settings = load_settings(flags, os.environ, required=("input.topics",), reads=("input", "output", "kafka"))
     topics = [*settings.input.topics, settings.output.topic]
     topics += [settings.output.dead_letter_topic] if settings.output.dead_letter_topic else []
     created = create_topics(settings.kafka, topics, options.partitions, options.replication)
@@ -232,7 +245,7 @@ def _doctor(_options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _show_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE)
+    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE, reads=("model", "input", "kafka"))
     given = settings.model
     model = OnnxModel(given.path, given.providers, given.threads) if given.path else None
     with closing(KafkaPythonLogReader(settings.kafka)) as reader:
@@ -241,7 +254,7 @@ def _show_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _reset_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE)
+    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE, reads=("input", "kafka"))
     confirm = (lambda: True) if options.yes else _asked
     with closing(KafkaPythonLogReader(settings.kafka)) as reader:
         done = reset(settings, KafkaPythonGroup(settings.kafka), reader, confirm)

@@ -89,3 +89,18 @@ def test_a_file_that_is_no_model_is_refused_with_2(events, tmp_path, capsys, con
     assert main(["replay", "--model", str(path), "--input", str(events), "--output", str(output)]) == 2
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_state_that_broke_is_counted(model, tmp_path, capsys):
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(json.dumps(event("a", hour, value)) for hour, value in ((1, 5), (2, -999), (3, 6))))
+    assert main(["replay", "--model", model, "--input", str(path), "--output", str(tmp_path / "f")]) == 0
+    assert capsys.readouterr().err == "consumed=3 accepted=3 rejected=0 resets=1\n"
+
+
+@pytest.mark.parametrize(("field", "special"), [("stream", "$key"), ("ts", "$timestamp")])
+def test_a_layout_that_needs_a_kafka_record_is_refused_with_2(model, events, tmp_path, capsys, field, special):
+    arguments = ["replay", "--model", model, "--input", str(events), "--output", str(tmp_path / "f")]
+    assert main([*arguments, f"--input.fields.{field}={special}"]) == 2
+    assert f"input.fields.{field}: found {special}, but lines of a file have neither keys" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()

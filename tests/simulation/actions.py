@@ -46,9 +46,10 @@ class Bad(Action):
     """A record arrives that is no event."""
 
     partition: int
+    value: bytes = b"nonsense"
 
     def happen(self, world: World) -> None:
-        _append(world, world.inputs[self.partition], b"nonsense")
+        _append(world, world.inputs[self.partition], self.value)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from streamer.core.contract import Array, Block, Manifest, Signature, StateSpec
 HOUR_MS = 3_600_000
 MODULUS = 1 << 24  # exact in float32
 FINGERPRINT, OTHER_FINGERPRINT = "ab" * 32, "cd" * 32
+POISON = -999  # a value that breaks the state
 SITES = ("north", "south")
 
 
@@ -36,5 +37,6 @@ class Chain:
             chain = np.where(real, mixed, chain)
             last[real, 0] = block.time[real, t]
             last[real, 1] += 1
+            last[real & (block.value[:, t, 0] == POISON), 1] = np.nan
             seen[:, t] = chain
         return seen.ravel()[block.emit].astype(np.float32).reshape(-1, 1, 1), [chain, last]

@@ -126,6 +126,7 @@ class Decoder:
             for name, words in static.items()
         ]
         self._mapped = layout != Layout()
+        self._short = min(2 * MAX_DEPTH, limits.max_record_bytes)  # neither too deep nor too large, without a look
         self._typed = _typed_decoder(covariates, static)
 
     def decode(self, records: Records) -> Events:
@@ -145,7 +146,7 @@ class Decoder:
     def _plain(self, raws: Sequence[bytes | None]) -> tuple[list[Any], Sequence[int], list[int]]:
         """The plain events of the default layout, their positions, and the positions of all the others."""
         try:
-            if max(map(len, raws), default=0) <= 2 * MAX_DEPTH:  # type: ignore[arg-type]  # None: TypeError, as meant
+            if max(map(len, raws), default=0) <= self._short:  # type: ignore[arg-type]  # None: TypeError, as meant
                 return list(map(self._typed, raws)), range(len(raws)), []
         except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
             pass

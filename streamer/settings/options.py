@@ -12,6 +12,7 @@ from streamer.settings.kinds import (
     ALWAYS_TEXT,
     Distinct,
     FieldPath,
+    FitsModel,
     Number,
     OptionValue,
     Section,
@@ -98,10 +99,11 @@ class InputSettings(Section):
     max_gap_steps: Annotated[int, Number, Unit("steps")] = Field(
         default=168,
         ge=0,
-        description="Longest run of missing steps fed to the model before its state starts fresh. "
-        "Each missing step costs one step of the model.",
+        le=1_000_000,
+        description="Longest run of missing steps fed to the model before its state starts fresh. Each missing step "
+        "costs one step of the model: a gap of a million takes seconds, in which nothing else is forecast.",
     )
-    max_abs: Annotated[float, Number] = Field(
+    max_abs: Annotated[float, Number, FitsModel] = Field(
         default=1e15,
         gt=0,
         description="Largest magnitude of a value; beyond it an event is rejected as `out_of_range`. "

@@ -185,7 +185,7 @@ def _members(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] |
 def _described(admin: Any, group_id: str) -> tuple[Sequence[str], frozenset[str] | None]:
     group = _patiently(lambda: _group(admin, group_id))
     members = [
-        (each.get("group_instance_id") or each["client_id"]) + " at " + each["client_host"].lstrip("/")
+        (each.get("group_instance_id") or each["member_id"]) + " at " + each["client_host"].lstrip("/")
         for each in group["members"]
     ]
     return members, frozenset(group.get("authorized_operations") or ()) or None

@@ -239,5 +239,10 @@ def read(broker: Broker, partition: Partition, offset: int, limit: int) -> tuple
     entries, position = broker.log(partition).read(partition, offset, limit)
     if not entries:
         return None, position
-    columns = [[e.offset for e in entries], [-1] * len(entries), [e.key for e in entries], [e.value for e in entries]]
+    columns = [
+        [e.offset for e in entries],
+        [e.timestamp for e in entries],
+        [e.key for e in entries],
+        [e.value for e in entries],
+    ]
     return Records(partition, *columns), position

@@ -11,7 +11,7 @@ compacted.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from streamer.core.events import Headers, Partition
+from streamer.core.events import NO_TIMESTAMP, Headers, Partition
 from streamer.delivery import FencedError, NotNowError, Position
 from tests.simulation.group import Group
 
@@ -59,6 +59,7 @@ class Entry:
     key: bytes | None = None
     value: bytes | None = None
     headers: Headers = ()
+    timestamp: int = NO_TIMESTAMP
     is_marker: bool = False
     cleaned: float | None = None
 
@@ -71,9 +72,10 @@ class Log:
         self.begin = self.end = 0
 
     def append(
-        self, transaction: Transaction | None, key: bytes | None, value: bytes | None, headers: Headers = ()
-    ) -> None:
-        self.entries.append(Entry(self.end, transaction, key, value, headers))
+        self, transaction: Transaction | None, key: bytes | None, value: bytes | None, headers: Headers = (),
+        timestamp: int = NO_TIMESTAMP,
+    ) -> None:  # fmt: skip
+        self.entries.append(Entry(self.end, transaction, key, value, headers, timestamp))
         self.end += 1
 
     def mark(self, transaction: Transaction | None) -> None:

@@ -104,3 +104,13 @@ def test_a_layout_that_needs_a_kafka_record_is_refused_with_2(model, events, tmp
     assert main([*arguments, f"--input.fields.{field}={special}"]) == 2
     assert f"input.fields.{field}: found {special}, but lines of a file have neither keys" in capsys.readouterr().err
     assert not (tmp_path / "f").exists()
+
+
+def test_a_full_standard_output_ends_it_with_2_and_one_message(model, events):
+    command = f"{sys.executable} -m streamer replay --model {model} --input {events} --output - > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "streamer replay: --output: cannot write standard output to its end: No space left on device; "
+        "name another file\n"
+    )

@@ -36,6 +36,8 @@ class Committer:
         self._client = client
         self._on_event = on_event
         self._parts: list[Part] = []
+        self._sent: list[Part] = []  # those of them that the attempt at hand holds
+        self._at_once = 0  # partitions of one attempt
         self._must_recover = False
 
     @property
@@ -48,6 +50,7 @@ class Committer:
         if self.busy:
             raise DeliveryError("a transaction was begun while another one's outcome was open")
         self._parts = list(parts)
+        self._at_once = len(self._parts)
 
     def attempt(self) -> list[Part]:
         """One step towards the end; returns the shares that are committed for certain now.
@@ -61,15 +64,22 @@ class Committer:
             return []
 
     def _send(self) -> list[Part]:
+        """One transaction of everything; of fewer partitions after each that was aborted.
+
+        Each partition's share is whole by itself, so where brokers or the network are too slow for all of them
+        within a transaction's time, they go one after another.
+        """
         self._parts = [part for part in self._parts if part.task.is_ours]
-        if not self._parts:
+        self._sent = self._parts[: max(1, self._at_once)]
+        if not self._sent:
             return []
-        messages = [m for part in self._parts for m in part.messages]
-        positions = {part.task.partition: part.position for part in self._parts}
+        messages = [m for part in self._sent for m in part.messages]
+        positions = {part.task.partition: part.position for part in self._sent}
         try:
             self._client.transact(messages, positions)
         except AbortedError as problem:
             self._note("aborted", problem)
+            self._at_once = len(self._sent) // 2
             return []
         except NotAMemberError as problem:
             self._note("refused", problem)
@@ -87,7 +97,7 @@ class Committer:
         2. the stable committed positions   3. done if one strictly advanced on a partition still ours
         """
         self._client.recover()
-        ours = [part for part in self._parts if part.task.is_ours]
+        ours = [part for part in self._sent if part.task.is_ours]
         committed = self._client.committed([part.task.partition for part in ours]) if ours else {}
         self._must_recover = False
         self._on_event("recovered")
@@ -98,9 +108,9 @@ class Committer:
         return []
 
     def _done(self) -> list[Part]:
-        done, self._parts = self._parts, []
+        self._parts = [part for part in self._parts if part not in self._sent]
         self._on_event("committed")
-        return done
+        return self._sent
 
     def _note(self, event: str, problem: Exception) -> None:
         self._on_event(event)

@@ -27,7 +27,7 @@ from streamer.tasks import Phase, Task
 
 MAX_BATCH_RECORDS = 10_000
 MAX_BATCH_NUMBERS = 2_000_000  # forecast numbers of one batch: long horizons make smaller batches
-MAX_PENDING_BYTES = 32 << 20  # commit before the interval is over: bounds memory under a backlog
+MAX_PENDING_BYTES = 8 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
 RESTORE_SLICE_SECONDS = 0.05  # between polls, so that restoring stops nobody
 RETRY_SECONDS = 0.2  # between attempts at one transaction
@@ -239,10 +239,11 @@ class Daemon:
         waited = 0.0
         while True:
             begun = self._clocks.monotonic()
-            self._report(self._committer.attempt(), self._clocks.monotonic() - begun)
+            done = self._committer.attempt()
+            self._report(done, self._clocks.monotonic() - begun)
             if not self._committer.busy:
                 return
-            self._client.hold(RETRY_SECONDS)
+            self._client.hold(0.0 if done else RETRY_SECONDS)
             self._rebalance()
             self._metrics.progressed()
             waited += self._clocks.monotonic() - begun

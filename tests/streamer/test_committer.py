@@ -82,11 +82,12 @@ def part(partition: Partition, before: int, offset: int) -> Part:
 
 
 def settled(committer: Committer) -> list[Part]:
+    """Everything it says is committed, until it has nothing more to do."""
+    done: list[Part] = []
     for _ in range(100):
-        if done := committer.attempt():
-            return done
+        done += committer.attempt()
         if not committer.busy:
-            return []
+            return done
     raise AssertionError("never settled")
 
 
@@ -121,6 +122,14 @@ def test_a_share_of_a_closed_task_is_in_no_later_transaction(answers, losses):
         assert all(not (sent & lost) for sent in client.sent[before:])
         if not committer.busy:
             break
+
+
+def test_shares_go_in_smaller_transactions_after_each_that_was_aborted():
+    client = Client(["aborted", "aborted"], [])
+    committer = Committer(client)
+    committer.begin([part(p, 5, 8) for p in PARTITIONS])
+    settled(committer)
+    assert client.sent == [{*PARTITIONS}, {PARTITIONS[0]}, {PARTITIONS[0]}, {PARTITIONS[1]}, {PARTITIONS[2]}]
 
 
 @pytest.mark.parametrize("truth", ["done", "lost", "late"])

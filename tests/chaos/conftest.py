@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.integration.conftest import bootstrap, launcher, make_cluster  # noqa: F401  # fixtures of these tests too
+# fixtures and warnings of these tests too
+from tests.integration.conftest import bootstrap, launcher, make_cluster, pytest_configure  # noqa: F401
 
 QUICK_EVENTS, FULL_EVENTS = 12_000, 100_000
 

@@ -95,7 +95,7 @@ def test_offsets_that_expired_stop_it_with_the_way_out(bootstrap, tmp_path, caps
 
 
 def test_input_deleted_below_the_low_water_mark_starts_only_the_hurt_streams_fresh(bootstrap, tmp_path, capsys):
-    with scene(bootstrap, tmp_path, Workload(), more={"state.snapshot_interval_seconds": 3}) as made:
+    with scene(bootstrap, tmp_path, Workload(), more={"state.snapshot_interval_seconds": 3600}) as made:
         records = made.workload.records()
         made.feed(records[:HALF])
         daemon = made.start()
@@ -112,7 +112,7 @@ def test_input_deleted_below_the_low_water_mark_starts_only_the_hurt_streams_fre
         count = Counter(f["id"] for f in found)
         report(capsys, "input deleted", f"hurt={hurt:.0f} visible={len(found)}")
         assert max(count.values()) == 1
-        assert 0 < hurt <= made.workload.streams
+        assert 0 < hurt <= made.workload.streams  # all but those whose first event was among the last
 
 
 def test_another_model_starts_every_stream_fresh_and_says_so(bootstrap, tmp_path, capsys):

@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench broker docs demo-model clean
+.PHONY: help setup demo test chaos lint format bench broker docs demo-model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: setup ## forecast a year of real weather, score it and draw it (no broker 
 
 test: lint ## run every test, against a real Kafka broker too (needs Java and Maven)
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+chaos: $(VENV)/.development ## the whole failure-injection suite, against real brokers (an hour)
+	$(BIN)/pytest -m 'chaos or not chaos' tests/chaos -s
 
 lint: $(VENV)/.development ## check format, lint and types
 	$(BIN)/ruff format --check .

@@ -6,29 +6,40 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
 from streamer.adapters.http import HttpServer
-from streamer.adapters.kafka_python import KafkaPythonClient
+from streamer.adapters.kafka_python import KafkaPythonClient, KafkaPythonLogReader
 from streamer.adapters.kafka_python.feed import feed
+from streamer.adapters.kafka_python.inspection import inspect, time_limits
+from streamer.adapters.kafka_python.resetting import KafkaPythonGroup
 from streamer.adapters.kafka_python.topics import create_topics
+from streamer.adapters.machine import memory_bytes
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
 from streamer.assembly import engine_for
+from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
+from streamer.core.snapshot import SnapshotFormat
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
 from streamer.demo.command import keyed_events, run_demo, write_events
+from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
-from streamer.pending import Pending
-from streamer.replay import replay
+from streamer.replay import refuse_record_fields, replay
+from streamer.restore import Restore
 from streamer.settings import HttpSettings, flags_help, load_settings
+from streamer.state import reset, show
+from streamer.tasks import Task, changelog_of
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
+REQUIRED_FOR_STATE = ("kafka.group_id", "input.topics")
+READ_BY_REPLAY = ("model", "input", "state")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_replay)
 
     command = commands.add_parser("demo", allow_abbrev=False, help="forecast, score and draw a year of real weather")
-    command.add_argument("--output", default="demo-output", type=Path, metavar="FOLDER", help="where files are written")
+    command.add_argument("--output", type=Path, metavar="FOLDER", help="where files are written (demo-output)")
     command.add_argument("--events", action="store_true", help="only print the demo's event lines")
     command.add_argument("--keyed", action="store_true", help="with --events: the stream id and a tab before each")
     command.add_argument("--produce", metavar="TOPIC", help="only append the demo's events to a Kafka topic")
@@ -94,7 +105,29 @@ def _parser() -> argparse.ArgumentParser:
         "--replication", type=int, default=-1, metavar="N", help="copies; the broker's default if absent"
     )
     command.set_defaults(command=_create_topics)
+
+    command = commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="check everything the daemon needs, and say what to do about what is missing",
+        epilog="takes --config FILE.yaml and the flags of `streamer run`; exits with 1 if a check fails",
+    )
+    command.set_defaults(command=_doctor)
+    _add_state(commands.add_parser("state", help="what is saved of the streams"))
     return parser
+
+
+def _add_state(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, dest="verb", metavar="VERB")
+    settings = "takes --config FILE.yaml and the --kafka.* and --input.* flags of `streamer run`"
+    command = verbs.add_parser("show", allow_abbrev=False, help="one stream's last snapshot", epilog=settings)
+    command.add_argument("stream", metavar="STREAM", help="its id")
+    command.set_defaults(command=_show_state)
+    command = verbs.add_parser(
+        "reset", allow_abbrev=False, help="make every stream of the group start fresh", epilog=settings
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.set_defaults(command=_reset_state)
 
 
 def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -104,11 +137,22 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     metrics = Metrics()
     metrics.serving(model.manifest, model.fingerprint, model.providers)
     engine = engine_for(TimedModel(model, metrics.block_advanced), settings.input, settings.state)
-    pending = Pending(ForecastEncoder(model.manifest), settings.output.topic, settings.output.dead_letter_topic)
+    format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
+    group = settings.kafka.group_id
+    topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
+    state = settings.state
+    policy = SnapshotPolicy(state.snapshot_interval_seconds, state.snapshot_share, state.max_replay_events)
+    checkpoint = Checkpoint(engine, ForecastEncoder(model.manifest), format_, topics, policy)
     client = KafkaPythonClient(settings.kafka, settings.input, settings.output)
-    daemon = Daemon(engine, client, pending, metrics, settings.delivery.commit_interval_seconds)
+    reader = KafkaPythonLogReader(settings.kafka)
+
+    def restoring(task: Task) -> Restore:
+        return Restore(task, group, client, reader, engine, format_, metrics.snapshots_unused)
+
+    interval = settings.delivery.commit_interval_seconds
+    daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     with _http(settings.http, metrics, daemon):
-        daemon.run(_stop_signal())
+        daemon.run(_stop_signal(daemon))
     return EXIT_OK
 
 
@@ -126,12 +170,14 @@ def _http(settings: HttpSettings, metrics: Metrics, daemon: Daemon) -> Iterator[
         server.stop()
 
 
-def _stop_signal() -> Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+def _stop_signal(daemon: Daemon) -> Event:
+    """Set by the first SIGTERM or SIGINT; a second one, or one before anything was read, ends the process at once."""
     stop = Event()
 
     def on_signal(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
+        if not daemon.started:
+            raise SystemExit(EXIT_OK)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,7 +186,8 @@ def _stop_signal() -> Event:
 
 
 def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(["--model.path", options.model, *flags], os.environ, required=())
+    settings = load_settings(["--model.path", options.model, *flags], os.environ, required=(), reads=READ_BY_REPLAY)
+    refuse_record_fields(settings.input.fields)
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
     engine = engine_for(model, settings.input, settings.state)
     name = "stdin" if options.input == STANDARD else Path(options.input).name
@@ -151,25 +198,74 @@ def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(flags, os.environ, required=())
+    settings = load_settings(flags, os.environ, required=(), reads=("kafka",) if options.produce else ())
+    _refuse_unused(options)
     if options.produce:
         count = feed(settings.kafka, options.produce, keyed_events())
         print(f"{count:,} events appended to {options.produce}")
     elif options.events:
         write_events(sys.stdout.buffer, options.keyed)
     else:
-        run_demo(options.output)
+        run_demo(options.output or Path("demo-output"))
     return EXIT_OK
 
 
+def _refuse_unused(options: argparse.Namespace) -> None:
+    """Raises ConfigError for options of `streamer demo` of which one leaves another without effect."""
+    if options.keyed and not options.events:
+        raise ConfigError("--keyed: found without --events, expected with it; add --events, or remove it")
+    doing = [flag for flag, given in (("--events", options.events), ("--produce", options.produce)) if given]
+    doing += ["--output"] if options.output and doing else []
+    if len(doing) > 1:
+        raise ConfigError(f"{doing[1]}: found with {doing[0]}, of which only one has an effect; remove one")
+
+
 def _create_topics(options: argparse.Namespace, flags: Sequence[str]) -> int:
-    settings = load_settings(flags, os.environ, required=("input.topics",))
+    settings = load_settings(flags, os.environ, required=("input.topics",), reads=("input", "output", "kafka"))
     topics = [*settings.input.topics, settings.output.topic]
     topics += [settings.output.dead_letter_topic] if settings.output.dead_letter_topic else []
     created = create_topics(settings.kafka, topics, options.partitions, options.replication)
     for topic in topics:
         print(f"{topic}: {f'created, {options.partitions} partitions' if topic in created else 'exists'}")
     return EXIT_OK
+
+
+def _doctor(_options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ)
+    kafka, model = settings.kafka, settings.model
+    with closing(KafkaPythonLogReader(kafka)) as reader:
+        instruments = Instruments(
+            load_model=lambda: OnnxModel(model.path, model.providers, model.threads),
+            time_limits=lambda: time_limits(kafka),
+            inspect=lambda names: inspect(kafka, names.inputs, [n for n in names.all if n not in names.inputs]),
+            reader=reader,
+            memory_bytes=memory_bytes(),
+        )
+        return EXIT_OK if diagnose(settings, instruments) else EXIT_FAILED
+
+
+def _show_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE, reads=("model", "input", "kafka"))
+    given = settings.model
+    model = OnnxModel(given.path, given.providers, given.threads) if given.path else None
+    with closing(KafkaPythonLogReader(settings.kafka)) as reader:
+        found = show(options.stream, settings, KafkaPythonGroup(settings.kafka), reader, model)
+    return EXIT_OK if found else EXIT_FAILED
+
+
+def _reset_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
+    settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE, reads=("input", "kafka"))
+    confirm = (lambda: True) if options.yes else _asked
+    with closing(KafkaPythonLogReader(settings.kafka)) as reader:
+        done = reset(settings, KafkaPythonGroup(settings.kafka), reader, confirm)
+    return EXIT_OK if done else EXIT_FAILED
+
+
+def _asked() -> bool:
+    try:
+        return input("go on? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 if __name__ == "__main__":

@@ -22,20 +22,29 @@ def engine_for(model: Model, events: InputSettings, state: StateSettings) -> Eng
     manifest = model.manifest
     if problems := list(_unknown_fields(events.fields, manifest)):
         raise ConfigError("\n".join(problems))
-    future_ms = (manifest.step_ms or 0) + HOUR_MS  # a clock may be an hour and a step ahead
-    if events.max_future_seconds is not None:
-        future_ms = round(events.max_future_seconds * 1000)
-    limits = Limits(events.max_record_bytes, events.max_abs, future_ms)
-    decoder = Decoder(layout_of(events.fields), manifest.covariates, manifest.static, limits)
-    grid = TimeGrid.of(manifest, nearest=events.slot == "nearest", max_gap_steps=events.max_gap_steps)
+    grid = TimeGrid.of(
+        manifest,
+        nearest=events.slot == "nearest",
+        max_gap_steps=events.max_gap_steps,
+        idle_ms=round(state.idle_seconds * 1000),
+    )
     try:
-        return Engine(model, grid, decoder, state.max_streams)
+        return Engine(model, grid, decoder_for(manifest, events), state.max_streams)
     except MemoryError:
-        each = Engine(model, grid, decoder, 1).arena.bytes_per_stream
+        each = Engine(model, grid, decoder_for(manifest, events), 1).arena.bytes_per_stream
         raise ConfigError(
             f"state.max_streams: found {state.max_streams}, which needs {state.max_streams * each / 2**30:,.1f} GiB "
             f"({each} bytes for each stream of this model), expected no more than this machine can reserve; lower it"
         ) from None
+
+
+def decoder_for(manifest: Manifest, events: InputSettings) -> Decoder:
+    """The decoder of a model's input."""
+    future_ms = (manifest.step_ms or 0) + HOUR_MS  # a clock may be an hour and a step ahead
+    if events.max_future_seconds is not None:
+        future_ms = round(events.max_future_seconds * 1000)
+    limits = Limits(events.max_record_bytes, events.max_abs, future_ms)
+    return Decoder(layout_of(events.fields), manifest.covariates, manifest.static, limits)
 
 
 def layout_of(fields: InputFields) -> Layout:

@@ -1,8 +1,9 @@
-"""The daemon's life, top to bottom: start → poll, advance, commit … → drain → stop.
+"""The daemon's life, top to bottom: start → assign → restore → run → drain → stop.
 
-    client.poll ─► engine.advance ─► Pending ─► client.commit, every delivery.commit_interval_seconds
+    client.poll ─► engine.advance ─► Checkpoint ─► Committer, every delivery.commit_interval_seconds
 
-The loop is one thread. It owns the engine and the client; HTTP threads only read its metrics and checks.
+The loop is one thread. It owns the engine, the tasks and the client; HTTP threads only read its metrics and checks.
+While the group takes partitions away, the client's own thread finishes the transaction at hand; the loop waits then.
 """
 
 import time
@@ -10,19 +11,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 
+import numpy as np
+
 from streamer.adapters.metrics import Metrics
+from streamer.checkpoint import Checkpoint, Part
+from streamer.committer import Committer
 from streamer.core.engine import Engine
 from streamer.core.events import Partition, Records
-from streamer.core.forecasts import Outcome, Reset
-from streamer.delivery import KafkaClient
+from streamer.core.forecasts import Reset
+from streamer.core.ledger import Ledger
+from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowError
 from streamer.logs import log
-from streamer.pending import Pending
+from streamer.restore import Restore
+from streamer.tasks import Phase, Task
 
 MAX_BATCH_RECORDS = 10_000
-MAX_PENDING_RECORDS = 20_000  # commit before the interval is over: bounds memory under a backlog
+MAX_BATCH_NUMBERS = 2_000_000  # forecast numbers of one batch: long horizons make smaller batches
+MAX_PENDING_BYTES = 8 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
+RESTORE_SLICE_SECONDS = 0.05  # between polls, so that restoring stops nobody
+RETRY_SECONDS = 0.2  # between attempts at one transaction
+DRAIN_SECONDS = 10.0  # for the last transactions
 HEALTHY_SECONDS = 60.0  # without a turn of the loop; the group would have given our partitions away by then
-LAG_SECONDS = 5.0
+MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
 MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
 
 
@@ -35,41 +46,91 @@ class Clocks:
 
 
 class Daemon:
-    """Forecasts what a Kafka client delivers until it is told to stop."""
+    """Forecasts what a Kafka client delivers until it is told to stop.
+
+    restoring  makes the `Restore` of a new task
+    """
 
     def __init__(
         self,
         engine: Engine,
         client: KafkaClient,
-        pending: Pending,
+        checkpoint: Checkpoint,
+        restoring: Callable[[Task], Restore],
         metrics: Metrics,
         commit_interval_seconds: float,
         clocks: Clocks = Clocks(),
     ) -> None:
         self._engine = engine
         self._client = client
-        self._pending = pending
+        self._checkpoint = checkpoint
+        self._restoring = restoring
         self._metrics = metrics
         self._interval = commit_interval_seconds
         self._clocks = clocks
-        self._partitions: frozenset[Partition] = frozenset()
-        self._last_commit = self._last_lag = clocks.monotonic()
+        self._committer = Committer(client, metrics.transaction)
+        self._tasks: dict[Partition, Task] = {}
+        self._restores: dict[Task, Restore] = {}
+        self._begun: dict[Task, float] = {}
+        self._joined = False
+        numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
+        self._batch_records = max(1, min(MAX_BATCH_RECORDS, MAX_BATCH_NUMBERS // numbers))
+        self.started = False  # before that, a signal may end the process at once
+        self._last_commit = clocks.monotonic()
+        self._measure_again = clocks.monotonic()
         self._reset_streams: set[tuple[Partition, str]] = set()
 
     def run(self, stop: Event) -> None:
         """Serve until `stop` is set, then finish what was read.
 
-        Raises ConfigError where a topic or the broker is not there at the start.
+        Raises ConfigError where a topic or the broker is not there at the start, StateError where saved state does
+        not fit, and DeliveryError, FencedError among them, where Kafka takes nothing more from this process.
         """
-        self._client.start(on_revoke=self._commit)
-        log("started", model=self._engine.model.manifest.model_id)
         try:
+            self.start()
             while not stop.is_set():
-                self._turn()
-            self._commit()
+                self.turn(stop)
+            self.drain(stop)
+        except FencedError:
+            self._metrics.fenced()
+            raise
         finally:
             self._client.close()
         log("stopped")
+
+    def start(self) -> None:
+        """Check what can be checked beforehand, and join the group."""
+        self._client.start(on_revoke=self._on_revoke)
+        self.started = True
+        log("started", model=self._engine.model.manifest.model_id)
+
+    def turn(self, stop: Event) -> None:
+        """Once around the loop."""
+        batch = self._client.poll(self._patience(), self._batch_records)
+        self._rebalance()
+        if self._committer.busy:  # begun when partitions were taken away
+            self._finish(stop)
+        if self._restores:
+            self._restore()
+        if batch:
+            self._advance(batch)
+        waiting = self._checkpoint.records
+        if self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch)):
+            self._commit(stop)
+        self._metrics.lag_seen(self._client.lag())
+        self._measure_state()
+        self._metrics.progressed()
+
+    def drain(self, stop: Event) -> None:
+        """The last transactions, with the snapshots that save the next run its replay."""
+        deadline = self._clocks.monotonic() + DRAIN_SECONDS
+        try:
+            while self._commit(stop, everything=True) and self._clocks.monotonic() < deadline:
+                pass
+        except FencedError:
+            raise
+        except DeliveryError as problem:
+            log("drain_cut_short", error=str(problem))
 
     def healthy(self) -> tuple[bool, str]:
         """Whether the loop makes progress. A broker that is away does not make it unhealthy."""
@@ -77,61 +138,145 @@ class Daemon:
         return idle < HEALTHY_SECONDS, f"the loop last turned {idle:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
-        """Whether events of assigned partitions are being read."""
-        count = len(self._partitions)
-        return count > 0, f"{count} partitions assigned"
-
-    def _turn(self) -> None:
-        """Once around the loop."""
-        batch = self._client.poll(self._patience(), MAX_BATCH_RECORDS)
-        self._rebalance()
-        if batch:
-            self._advance(batch)
-        if self._pending and (self._patience() == 0 or self._pending.records >= MAX_PENDING_RECORDS):
-            self._commit()
-        self._watch_lag()
-        self._metrics.progressed()
+        """Whether this member has its partitions, restored: an assignment may be empty."""
+        tasks = list(self._tasks.values())
+        restoring = sum(task.phase is not Phase.RUNNING for task in tasks)
+        return self._joined and not restoring, f"{len(tasks)} partitions assigned, {restoring} being restored"
 
     def _patience(self) -> float:
-        """Seconds a poll may wait: until the next commit is due, if there is anything to commit."""
-        if not self._pending:
+        """Seconds a poll may wait: not at all while there is something to restore, else until a commit is due."""
+        if self._restores:
+            return 0.0
+        if not self._checkpoint.records:
             return IDLE_POLL_SECONDS
         return min(IDLE_POLL_SECONDS, max(0.0, self._last_commit + self._interval - self._clocks.monotonic()))
 
+    def _is_due(self) -> bool:
+        return self._clocks.monotonic() - self._last_commit >= self._interval
+
     def _rebalance(self) -> None:
-        """Forget the streams of partitions that went; those that came start at their committed offset."""
+        """End the tasks of partitions that went; begin tasks for those that came."""
         change = self._client.rebalance()
         if change is None:
             return
+        self._joined = True
+        self._metrics.rebalanced()
         for partition in change.revoked:
-            self._engine.release(partition)
-        self._partitions = self._partitions.difference(change.revoked).union(change.assigned)
-        self._metrics.assigned(self._partitions)
+            self._close(partition)
+        for partition in change.assigned:
+            task = self._tasks[partition] = Task(partition, Ledger(self._engine.arena))
+            self._restores[task] = self._restoring(task)
+            self._begun[task] = self._clocks.monotonic()
+        self._metrics.assigned(self._tasks.keys())
         self._metrics.streams_released(len(self._engine.arena), self._arena_bytes())
 
+    def _close(self, partition: Partition) -> None:
+        task = self._tasks.pop(partition, None)
+        if task is not None:
+            task.move(Phase.CLOSED)
+            self._checkpoint.close(task)
+            self._restores.pop(task, None)
+            self._begun.pop(task, None)
+            self._engine.release(partition)
+
+    def _restore(self) -> None:
+        """A slice of the first partition that is not restored yet."""
+        task, restore = next(iter(self._restores.items()))
+        try:
+            restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
+        except NotNowError as problem:
+            log("restore_delayed", partition=_name(task), error=str(problem))
+            return
+        if task.phase is Phase.RUNNING:
+            del self._restores[task]
+            seconds = self._clocks.monotonic() - self._begun.pop(task)
+            self._metrics.restored(seconds, restore.snapshots, restore.replayed)
+            self._metrics.streams_released(len(self._engine.arena), self._arena_bytes())
+            log(
+                "partition_restored",
+                partition=_name(task),
+                streams=len(self._engine.rows(task.partition)),
+                replayed=restore.replayed,
+                seconds=seconds,
+            )
+
     def _advance(self, batch: Sequence[Records]) -> None:
-        if not self._pending:
+        """Forecast records; those of a task that does not run are not ours to judge."""
+        batch = [records for records in batch if self._runs(records.partition)]
+        if not self._checkpoint.records:
             self._last_commit = self._clocks.monotonic()  # the interval begins with the first event in it
         outcome = self._engine.advance(batch)
-        self._pending.add(outcome)
-        self._report(outcome)
-
-    def _commit(self) -> None:
-        """Make everything pending durable; also called before partitions are given away."""
-        if not self._pending:
-            return
-        begun = self._clocks.monotonic()
-        taken = self._pending.take()
-        self._client.commit(taken.messages, taken.offsets)
-        self._last_commit = self._clocks.monotonic()
-        self._metrics.committed(
-            taken.record_times, taken.dead_letters, self._last_commit - begun, round(self._clocks.wall() * 1000)
-        )
-
-    def _report(self, outcome: Outcome) -> None:
+        now = self._clocks.monotonic()
+        for forecasts in outcome.forecasts:
+            self._checkpoint.add(self._tasks[forecasts.records.partition], forecasts, now)
         self._metrics.batch_advanced(outcome, len(self._engine.arena), self._arena_bytes())
         for reset in outcome.resets:
             self._log_once(reset)
+
+    def _runs(self, partition: Partition) -> bool:
+        task = self._tasks.get(partition)
+        return task is not None and task.phase is Phase.RUNNING
+
+    def _commit(self, stop: Event, everything: bool = False) -> bool:
+        """Make a boundary durable, whatever it takes while we own it; returns whether there was anything to write."""
+        begun = self._begin(everything)
+        if begun:
+            self._finish(stop)
+        return begun
+
+    def _begin(self, everything: bool = False) -> bool:
+        now = self._last_commit = self._clocks.monotonic()
+        parts = self._checkpoint.cut(self._tasks.values(), now, everything)
+        if parts:
+            self._committer.begin(parts)
+        return bool(parts)
+
+    def _finish(self, stop: Event) -> None:
+        """Attempt the transaction at hand, let the group rebalance and forget what went, and attempt it again.
+
+        Raises DeliveryError when the process is to stop and Kafka does not let it come to an end.
+        """
+        waited = 0.0
+        while True:
+            begun = self._clocks.monotonic()
+            done = self._committer.attempt()
+            self._report(done, self._clocks.monotonic() - begun)
+            if not self._committer.busy:
+                return
+            self._client.hold(0.0 if done else RETRY_SECONDS)
+            self._rebalance()
+            self._metrics.progressed()
+            waited += self._clocks.monotonic() - begun
+            if stop.is_set() and waited > DRAIN_SECONDS:
+                raise DeliveryError("the last transaction's outcome is open; the next run goes on from the last commit")
+
+    def _on_revoke(self) -> None:
+        """Called by the client before partitions go: try to finish the transaction at hand, nothing more.
+
+        What stays open is the loop's to finish, for the partitions that stay ours. What was lost before in the same
+        poll is let go first, or its records would go along under the new generation.
+        """
+        self._rebalance()
+        if self._committer.busy or self._begin():
+            begun = self._clocks.monotonic()
+            self._report(self._committer.attempt(), self._clocks.monotonic() - begun)
+
+    def _report(self, parts: Sequence[Part], seconds: float) -> None:
+        if not parts:
+            return
+        times = np.concatenate([part.record_times for part in parts])
+        letters = sum(part.dead_letters for part in parts)
+        self._metrics.committed(times, letters, seconds, round(self._clocks.wall() * 1000))
+        self._metrics.snapshots_written(sum(p.snapshots for p in parts), sum(p.snapshot_bytes for p in parts))
+
+    def _measure_state(self) -> None:
+        """What a restart would replay, looked at now and then: it takes a look at every dirty stream."""
+        if self._clocks.monotonic() < self._measure_again:
+            return
+        self._measure_again = self._clocks.monotonic() + MEASURE_SECONDS
+        running = [task for task in self._tasks.values() if task.phase is Phase.RUNNING]
+        distances = {task.partition: task.position - task.low_water() for task in running}
+        self._metrics.dirty(sum(len(task.ledger) for task in running), distances)
 
     def _log_once(self, reset: Reset) -> None:
         stream = (reset.partition, reset.stream)
@@ -140,11 +285,9 @@ class Daemon:
             topic, number = reset.partition
             log("state_reset", partition=f"{topic}-{number}", stream=reset.stream, step_time=reset.time)
 
-    def _watch_lag(self) -> None:
-        now = self._clocks.monotonic()
-        if now - self._last_lag >= LAG_SECONDS:
-            self._last_lag = now
-            self._metrics.lag_seen(self._client.lag())
-
     def _arena_bytes(self) -> int:
         return len(self._engine.arena) * self._engine.arena.bytes_per_stream
+
+
+def _name(task: Task) -> str:
+    return f"{task.partition.topic}-{task.partition.number}"

@@ -7,8 +7,11 @@ from typing import BinaryIO
 
 from streamer.core.engine import Engine
 from streamer.core.events import Records
+from streamer.core.fields import KEY, TIMESTAMP
 from streamer.core.forecasts import Outcome
 from streamer.core.wire import ForecastEncoder
+from streamer.errors import ConfigError
+from streamer.settings import InputFields
 
 
 @dataclass
@@ -30,7 +33,18 @@ class Tally:
 
     def __str__(self) -> str:
         reasons = "".join(f" {reason}={count}" for reason, count in sorted(self.rejected.items()))
-        return f"consumed={self.consumed} accepted={self.accepted} rejected={self.rejected.total()}{reasons}"
+        resets = f" resets={self.resets}" if self.resets else ""
+        return f"consumed={self.consumed} accepted={self.accepted} rejected={self.rejected.total()}{reasons}{resets}"
+
+
+def refuse_record_fields(fields: InputFields) -> None:
+    """Raises ConfigError where a field is found in a Kafka record outside its value: a file has only values."""
+    for setting, found, special in (("stream", fields.stream, KEY), ("ts", fields.ts, TIMESTAMP)):
+        if found == special:
+            raise ConfigError(
+                f"input.fields.{setting}: found {found}, but lines of a file have neither keys nor timestamps; "
+                f"put the {setting} into the events, and replay with --input.fields.{setting} PATH"
+            )
 
 
 def replay(

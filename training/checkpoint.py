@@ -3,10 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from pydantic import ValidationError
 
 from streamer.core.contract import Manifest
 from streamer.errors import ConfigError
@@ -64,10 +62,11 @@ def load_checkpoint(path: str | Path) -> Fitted:
         config, manifest = Config.model_validate(saved["config"]), Manifest.model_validate(saved["manifest"])
         network = Forecaster.of(config, manifest)
         network.load_state_dict(saved["weights"])
+        data = saved["data"]
         history = tuple((int(s), float(t), float(v)) for s, t, v in saved["history"])
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; name a checkpoint of `training fit`") from None
-    except (KeyError, RuntimeError, ValidationError, ValueError, TypeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: not a checkpoint of this version's `training fit`: {reason}") from None
-    return Fitted(config, network.eval(), manifest, history, saved["data"])
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"{path}: not a checkpoint of this version's `training fit`: {reason:.300}") from None
+    return Fitted(config, network.eval(), manifest, history, data)

@@ -7,6 +7,7 @@ without one is missing, exactly as the daemon places events.
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,7 +81,19 @@ def read_events(path: str | Path, columns: Data) -> pl.DataFrame:
         raise ConfigError(f"{path}: every row needs a {columns.stream!r} and a {columns.ts!r}, found a null one")
     if not len(frame):
         raise ConfigError(f"{path}: holds no events")
+    _refuse_infinite(frame, path, columns)
     return frame.sort("ts", maintain_order=True)
+
+
+def _refuse_infinite(frame: pl.DataFrame, path: str | Path, columns: Data) -> None:
+    """Raises ConfigError where a number is infinite: the daemon rejects such an event too."""
+    names = {"value": columns.value, **{name: name for name in columns.covariates}}
+    for name, column in names.items():
+        if len(rows := frame[name].is_infinite().fill_null(False).arg_true()):
+            raise ConfigError(
+                f"{path}: column {column!r} is {frame[name][rows[0]]} in row {rows[0] + 1}, infinite in {len(rows)} "
+                "rows, expected finite numbers, null where one is missing; correct them, or write null"
+            )
 
 
 def event_lines(path: str | Path, columns: Data) -> Iterator[bytes]:
@@ -140,8 +153,10 @@ def _read(path: Path) -> pl.DataFrame:
             return pl.read_csv(content, infer_schema_length=None)
         if kind in ("jsonl", "ndjson"):
             return pl.read_ndjson(content, infer_schema_length=None)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}; name a file of tidy data") from None
+    except (OSError, EOFError, zlib.error) as error:  # the last two from a packed file that is cut off or damaged
+        raise ConfigError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; name a file of tidy data"
+        ) from None
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{path}: not the {kind} its name says: {str(error).splitlines()[0]}") from None
     raise ConfigError(

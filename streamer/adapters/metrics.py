@@ -30,6 +30,8 @@ from streamer.core.contract import Block, Manifest
 from streamer.core.events import NO_TIMESTAMP, REASONS, Partition
 from streamer.core.forecasts import Outcome
 
+TRANSACTION_RESULTS = ("committed", "aborted", "refused", "unknown", "recovered")
+UNUSED_REASONS = ("foreign", "corrupt", "truncated")
 Milliseconds = npt.NDArray[np.int64]
 
 INFERENCE_BUCKETS = (
@@ -47,6 +49,7 @@ INFERENCE_BUCKETS = (
 )  # fine around one block's 5 ms
 DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0)  # the last two: a backlog
 COMMIT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+RESTORE_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 BATCH_BUCKETS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 ROW_BUCKETS = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384)
 STEP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -92,10 +95,12 @@ class Metrics:
         self._clock = clock
         self._last_progress = clock()
         self._lag_of: set[Partition] = set()
+        self._distance_of: set[Partition] = set()
         ProcessCollector(registry=self.registry)
         self._declare_events(self.registry)
         self._declare_model(self.registry)
         self._declare_kafka(self.registry)
+        self._declare_state(self.registry)
         self._declare_process(self.registry)
 
     def _declare_events(self, registry: CollectorRegistry) -> None:
@@ -164,9 +169,15 @@ class Metrics:
             DELAY_BUCKETS,
             registry,
         )
-        self._commits = Counter("streamer_commits_total", "Commits of output and input offsets.", registry=registry)
+        transactions = Counter(
+            "streamer_transactions_total",
+            "Attempts at transactions of output, snapshots and positions, by what became of them.",
+            ["result"],
+            registry=registry,
+        )
+        self._transactions = {result: transactions.labels(result) for result in TRANSACTION_RESULTS}
         self._commit_seconds = Histogram(
-            "streamer_commit_seconds", "Wall time of one commit.", buckets=COMMIT_BUCKETS, registry=registry
+            "streamer_commit_seconds", "Wall time of one committed attempt.", buckets=COMMIT_BUCKETS, registry=registry
         )
         self._lag = Gauge(
             "streamer_consumer_lag_records",
@@ -176,6 +187,46 @@ class Metrics:
         )
         self._partitions = Gauge(
             "streamer_assigned_partitions", "Input partitions this process serves.", registry=registry
+        )
+
+    def _declare_state(self, registry: CollectorRegistry) -> None:
+        self._snapshots = Counter(
+            "streamer_snapshots_written_total", "Snapshots of streams written to changelogs.", registry=registry
+        )
+        self._snapshot_bytes = Counter(
+            "streamer_snapshot_bytes_total", "Bytes of these snapshots, before compression.", registry=registry
+        )
+        self._dirty = Gauge("streamer_dirty_streams", "Streams changed since their last snapshot.", registry=registry)
+        self._low_water = Gauge(
+            "streamer_low_water_distance_records",
+            "Records that a restart would replay: between the low-water mark and the committed position.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self._restore_seconds = Histogram(
+            "streamer_restore_seconds",
+            "From a partition's assignment to its first poll.",
+            buckets=RESTORE_BUCKETS,
+            registry=registry,
+        )
+        self._restored_snapshots = Counter(
+            "streamer_restored_snapshots_total", "Snapshots taken over from changelogs.", registry=registry
+        )
+        self._replayed = Counter(
+            "streamer_replayed_records_total", "Input records replayed silently in restores.", registry=registry
+        )
+        unused = Counter(
+            "streamer_snapshots_unused_total",
+            "Streams started fresh in a restore, by why their snapshot was of no use.",
+            ["reason"],
+            registry=registry,
+        )
+        self._unused = {reason: unused.labels(reason) for reason in UNUSED_REASONS}
+        self._rebalances = Counter(
+            "streamer_rebalances_total", "Changes of the partitions this process serves.", registry=registry
+        )
+        self._fencings = Counter(
+            "streamer_fencings_total", "Times a successor shut this process out; it ends then.", registry=registry
         )
 
     def _declare_process(self, registry: CollectorRegistry) -> None:
@@ -249,12 +300,47 @@ class Metrics:
         seconds             the commit's wall time
         now_ms              the wall clock after it, epoch milliseconds
         """
-        self._commits.inc()
         self._commit_seconds.observe(seconds)
         self._published.inc(len(record_times))
         self._dead_letters.inc(dead_letters)
         known = record_times[record_times != NO_TIMESTAMP]
         self._delay.observe_many(np.maximum(now_ms - known, 0) / 1000)
+
+    def transaction(self, result: str) -> None:
+        """An attempt at a transaction ended; one of TRANSACTION_RESULTS."""
+        self._transactions[result].inc()
+
+    def snapshots_written(self, snapshots: int, size: int) -> None:
+        """So many snapshots of so many bytes were committed."""
+        self._snapshots.inc(snapshots)
+        self._snapshot_bytes.inc(size)
+
+    def dirty(self, streams: int, distances: Mapping[Partition, int]) -> None:
+        """Streams changed since their snapshot, and by partition what a restart would replay."""
+        self._dirty.set(streams)
+        for partition in self._distance_of - distances.keys():
+            self._low_water.remove(partition.topic, partition.number)
+        for partition, records in distances.items():
+            self._low_water.labels(partition.topic, partition.number).set(records)
+        self._distance_of = set(distances)
+
+    def restored(self, seconds: float, snapshots: int, replayed: int) -> None:
+        """A partition is live again."""
+        self._restore_seconds.observe(seconds)
+        self._restored_snapshots.inc(snapshots)
+        self._replayed.inc(replayed)
+
+    def snapshots_unused(self, reason: str, streams: int) -> None:
+        """Streams start fresh because their snapshots were of no use; one of UNUSED_REASONS."""
+        self._unused[reason].inc(streams)
+
+    def rebalanced(self) -> None:
+        """Partitions came or went."""
+        self._rebalances.inc()
+
+    def fenced(self) -> None:
+        """A successor has shut this process out."""
+        self._fencings.inc()
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         """These are the partitions the process serves now, all of them; the lag of others is gone."""

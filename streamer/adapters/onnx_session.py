@@ -16,9 +16,9 @@ from streamer.core.contract import (
     Signature,
     TensorSpec,
     check_signature,
-    fingerprint,
     parse_manifest,
 )
+from streamer.core.onnx_file import fingerprint, refuse_external_weights
 from streamer.errors import ConfigError, ContractError
 
 DTYPES = {
@@ -50,6 +50,7 @@ class OnnxModel:
             content = Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(f"model.path: cannot read {self.path!r}: {error.strerror}; name a model file") from None
+        refuse_external_weights(content, self.path)
         self._session = _session(self.path, content, providers, threads)
         meta = self._session.get_modelmeta()
         self.manifest = parse_manifest(meta.custom_metadata_map, self.path)

@@ -9,15 +9,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamer.core.contract import Array, StateSpec
+from streamer.core.snapshot import Snapshots
 from streamer.core.timegrid import NEVER, Ints, Mask
+
+GROWTH = 65_536  # rows added when restored streams need more than was reserved
+CLEAN = 0  # the stamp of a stream that its snapshot describes
 
 
 class Arena:
-    """States and bookkeeping of up to `max_streams` streams.
+    """States and bookkeeping of streams, by row; new ones up to `max_streams`.
 
+    stream     rows ids
     last_slot  (rows,)    the slot of the stream's last accepted event, NEVER for none
     age        (rows,)    steps since its state was last all zeros
     codes      (rows, C)  its static category codes, 0 unknown
+    covers     (rows,)    the input offset below which its snapshot includes every event; 0 without one
+    stamp      (rows,)    which change since its snapshot was the first, CLEAN for none; see `ledger`
     """
 
     def __init__(self, states: Sequence[StateSpec], categories: int, max_streams: int) -> None:
@@ -26,38 +33,64 @@ class Arena:
         self.last_slot: Ints = np.zeros(max_streams, np.int64)
         self.age: Ints = np.zeros(max_streams, np.int64)
         self.codes: Ints = np.zeros((max_streams, categories), np.int64)
-        self.bytes_per_stream = (
-            sum(a.nbytes for a in (*self.states, self.last_slot, self.age, self.codes)) // max_streams
-        )
-        self._unused = 0  # rows from here on were never handed out
+        self.covers: Ints = np.zeros(max_streams, np.int64)
+        self.stamp: Ints = np.zeros(max_streams, np.int64)
+        self.stream: list[str] = []  # as long as rows were ever handed out
+        self.bytes_per_stream = sum(a.nbytes for a in self._arrays) // max_streams
         self._free: list[int] = []
+        self._last_stamp = CLEAN
 
     def __len__(self) -> int:
-        return self._unused - len(self._free)
+        return len(self.stream) - len(self._free)
 
-    def allocate(self) -> int | None:
-        """A row for a new stream; None when all are taken."""
-        if self._free:
-            return self._free.pop()
-        if self._unused == self.max_streams:
+    def allocate(self, stream: str) -> int | None:
+        """A row for a new stream; None when `max_streams` have one."""
+        if len(self) >= self.max_streams:
             return None
-        row = self._unused
-        self._unused += 1
-        self.last_slot[row] = NEVER
-        return row
+        if self._free:
+            row = self._free.pop()
+            self.stream[row] = stream
+            return row
+        self.stream.append(stream)
+        self.last_slot[len(self.stream) - 1] = NEVER
+        return len(self.stream) - 1
+
+    def admit(self, streams: Sequence[str], snapshots: Snapshots) -> Ints:
+        """Rows for restored streams, however many there are."""
+        rows = [self._free.pop() for _ in range(min(len(self._free), len(streams)))]
+        for row, stream in zip(rows, streams, strict=False):
+            self.stream[row] = stream
+        new = streams[len(rows) :]
+        rows += range(len(self.stream), len(self.stream) + len(new))
+        self.stream.extend(new)
+        self._grow_to(len(self.stream))
+        at = np.array(rows, np.int64)
+        self.remember(at, snapshots.last_slot, snapshots.age, snapshots.codes)
+        self.covers[at] = snapshots.covers
+        self.scatter(at, snapshots.states)
+        return at
 
     def release(self, rows: Sequence[int]) -> None:
         """Take rows back and make them all zeros again."""
-        for tensor in self.states:
-            tensor[rows] = 0
+        for array in self._arrays:
+            array[rows] = 0
         self.last_slot[rows] = NEVER
-        self.age[rows] = 0
-        self.codes[rows] = 0
         self._free.extend(rows)
 
     def remember(self, rows: Ints, last_slot: Ints, age: Ints, codes: Ints) -> None:
         """Where these streams are now, and what is known of them."""
         self.last_slot[rows], self.age[rows], self.codes[rows] = last_slot, age, codes
+
+    def snapshots(self, rows: Ints, covers: int) -> Snapshots:
+        """Copies of these streams' states as of the input offset `covers`."""
+        self.covers[rows] = covers
+        states = [tensor[rows] for tensor in self.states]
+        return Snapshots(self.last_slot[rows], self.age[rows], self.covers[rows], self.codes[rows], states)
+
+    def new_stamps(self, count: int) -> Ints:
+        """Stamps that no row has borne before."""
+        self._last_stamp += count
+        return np.arange(self._last_stamp - count + 1, self._last_stamp + 1)
 
     def gather(self, rows: Ints, fresh: Mask) -> list[Array]:
         """Copies of the rows' states, (B, …) each; all zeros where fresh."""
@@ -71,3 +104,17 @@ class Arena:
         """Put states back."""
         for tensor, state in zip(self.states, states, strict=True):
             tensor[rows] = state
+
+    @property
+    def _arrays(self) -> list[Array]:
+        return [*self.states, self.last_slot, self.age, self.codes, self.covers, self.stamp]
+
+    def _grow_to(self, rows: int) -> None:
+        have = len(self.last_slot)
+        if rows <= have:
+            return
+        more = -(-(rows - have) // GROWTH) * GROWTH
+        *states, self.last_slot, self.age, self.codes, self.covers, self.stamp = (
+            np.concatenate((a, np.zeros((more, *a.shape[1:]), a.dtype))) for a in self._arrays
+        )
+        self.states = states

@@ -6,15 +6,15 @@ import numpy.typing as npt
 from streamer.core.decoding import Events, Rejection
 from streamer.core.events import Records
 from streamer.core.forecasts import Forecasts
-from streamer.core.timegrid import Ints, Judgement, Mask, TimeGrid
+from streamer.core.timegrid import NEVER, Ints, Judgement, Mask, TimeGrid
 
 
 class Arrivals:
     """The judgement of a batch's events, back in the order in which they came."""
 
-    def __init__(self, slot: Ints, judged: Judgement, grid: TimeGrid) -> None:
+    def __init__(self, row: Ints, slot: Ints, judged: Judgement, grid: TimeGrid) -> None:
         n = len(slot)
-        self._slot, self._grid = slot, grid
+        self._row, self._slot, self._grid = row, slot, grid
         self._accepted, self._duplicate = np.zeros(n, bool), np.zeros(n, bool)
         self._previous, self._place = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self._accepted[judged.order] = judged.accepted
@@ -35,6 +35,8 @@ class Arrivals:
             records,
             events.index[at],
             events.stream if not refused else [events.stream[i] for i in at.tolist()],
+            self._row[here][at],
+            self._previous[here][at] == NEVER,
             self._grid.times(self._slot[here][at]),
             warm[place],
             quantiles[place],

@@ -23,7 +23,7 @@ from streamer.core.timegrid import Ints, Mask, TimeGrid
 
 MAX_STEPS = 256  # T: longer gains nothing (one row of 100 steps already runs at 0.7 of the best rate)
 MAX_ELEMENTS = 1 << 12  # B·T: a block's activations stay in a core's cache; 1024 to 8192 measure alike, more is slower
-GAP = -1  # a step without an event
+GAP = -1  # a step whose forecast nobody wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ class Run:
 class Steps:
     """The steps of one or more accepted events, gaps included, one stream after another: blocks are cut from them."""
 
-    def __init__(self, accepted: Accepted, grid: TimeGrid, value_dtype: np.dtype[np.generic]) -> None:
+    def __init__(
+        self, accepted: Accepted, grid: TimeGrid, value_dtype: np.dtype[np.generic], emit: bool = True
+    ) -> None:
         self.last = np.cumsum(accepted.steps) - 1  # each event's own step
         total = int(self.last[-1]) + 1
         missing = np.isnan(accepted.values)
@@ -54,7 +56,8 @@ class Steps:
         self.observed = np.zeros(self.value.shape, np.float32)
         self.observed[self.last] = ~missing
         self.event = np.full(total, GAP, np.int64)
-        self.event[self.last] = np.arange(len(accepted))
+        if emit:
+            self.event[self.last] = np.arange(len(accepted))
         back = np.repeat(self.last, accepted.steps) - np.arange(total)
         self.time = grid.times(np.repeat(accepted.slot, accepted.steps) - (back if grid.step_ms else 0))
         self._accepted = accepted

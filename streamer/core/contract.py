@@ -4,8 +4,7 @@ A model is one ONNX file that advances B streams by up to T steps each and forec
 positions asked for. Its manifest travels in the file's metadata under `tidecast.manifest`.
 """
 
-import hashlib
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
@@ -19,9 +18,15 @@ from streamer.errors import ContractError
 MANIFEST_KEY = "tidecast.manifest"
 OPTIONAL_LINE = ("created", "data_digest", "scores")  # facts about the file, not about what it computes
 STATE_PREFIX, NEXT_STATE_PREFIX = "state_", "next_state_"
+MAX_STEP_MS = 100 * 366 * 86_400_000  # a century; a million steps of it are still within int64
+MAX_OFFSET_MS = 253_402_300_799_999  # the last millisecond of year 9999, as for events
+MAX_NUMBERS = (
+    100_000  # of one forecast, horizon times levels: some 1 MB, the largest record that Kafka takes by default
+)
+MAX_STEPS = 1_000_000_000
+MAX_COUNT = 255  # of states, of categories, and of the bytes of a state's name: a snapshot has a byte for each
+MAX_STATE_BYTES = 1 << 26  # of one stream: a snapshot of it is a Kafka record
 STATE_DTYPES = frozenset(map(np.dtype, ("float16", "float32", "float64", "int32", "int64", "bool")))
-# ModelProto's fields that decide what a file computes: graph, opset_import, functions (onnx.proto)
-COMPUTING_FIELDS = frozenset({7, 8, 25})
 
 Array = npt.NDArray[np.generic]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^@\s]+$")]
@@ -41,13 +46,13 @@ class Manifest(BaseModel):
     version: Name
     cell: str
     grid: Literal["regular", "per_event"]
-    step_ms: Annotated[int, Field(ge=1)] | None
-    offset_ms: int = 0
-    horizon: Annotated[int, Field(ge=1)]
+    step_ms: Annotated[int, Field(ge=1, le=MAX_STEP_MS)] | None
+    offset_ms: Annotated[int, Field(ge=-MAX_OFFSET_MS, le=MAX_OFFSET_MS)] = 0
+    horizon: Annotated[int, Field(ge=1, le=MAX_NUMBERS)]
     levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
-    covariates: tuple[str, ...] = ()
-    static: dict[str, tuple[str, ...]] = {}
-    warmup_steps: Annotated[int, Field(ge=0)]
+    covariates: Annotated[tuple[str, ...], Field(max_length=MAX_COUNT)] = ()
+    static: Annotated[dict[str, tuple[str, ...]], Field(max_length=MAX_COUNT)] = {}
+    warmup_steps: Annotated[int, Field(ge=0, le=MAX_STEPS)]
     created: str | None = None
     data_digest: str | None = None
     scores: dict[str, object] | None = None
@@ -61,6 +66,10 @@ class Manifest(BaseModel):
             )
         if not self.levels or list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must be increasing, found {list(self.levels)}")
+        if self.horizon * len(self.levels) > MAX_NUMBERS:
+            raise ValueError(
+                f"a forecast may hold {MAX_NUMBERS} numbers, found horizon {self.horizon} with {len(self.levels)} levels"
+            )
         for what, names in (("covariates", self.covariates), *self.static.items()):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} holds a name twice: {list(names)}")
@@ -186,6 +195,7 @@ def check_signature(
     _expect(path, "output", found_out, "quantiles", floats[:1], (None, manifest.horizon, len(manifest.levels)))
 
     states = tuple(_states(path, found_in, found_out))
+    _refuse_too_much(path, states)
     known = {"value", "observed", "time", "length", "emit", "quantiles"} | ({"static"} if categories else set())
     known |= {prefix + s.name for s in states for prefix in (STATE_PREFIX, NEXT_STATE_PREFIX)}
     if unknown := (found_in.keys() | found_out.keys()) - known:
@@ -212,6 +222,17 @@ def _states(path: str, found_in: Mapping[str, TensorSpec], found_out: Mapping[st
         yield StateSpec(name, spec.dtype, tail)
 
 
+def _refuse_too_much(path: str, states: Sequence[StateSpec]) -> None:
+    size = sum(s.dtype.itemsize * math.prod(s.shape) for s in states)
+    if size > MAX_STATE_BYTES:
+        raise ContractError(f"{path}: a stream's state may have {MAX_STATE_BYTES} bytes, found {size}; make it smaller")
+    if len(states) > MAX_COUNT:
+        raise ContractError(f"{path}: a model may have {MAX_COUNT} states, found {len(states)}; join some")
+    for name in (s.name for s in states):
+        if len(name.encode()) > MAX_COUNT:
+            raise ContractError(f"{path}: a state's name may have {MAX_COUNT} bytes, found {name!r:.50}…; shorten it")
+
+
 def _expect(
     path: str,
     side: str,
@@ -234,58 +255,3 @@ def _expect(
             "export it again with `training export`"
         )
     return spec
-
-
-def fingerprint(onnx_file: bytes, manifest: Manifest) -> str:
-    """SHA-256, as hex, of the graph, its weights and the manifest without its optional line.
-
-    Taken from the file's own bytes: serialising the graph again would tie saved states to a library's version.
-
-    Raises ContractError if the bytes are not a protobuf message.
-    """
-    digest = hashlib.sha256()
-    try:
-        for number, content in _protobuf_fields(onnx_file):
-            if number in COMPUTING_FIELDS:
-                digest.update(b"%d:%d:" % (number, len(content)))
-                digest.update(content)
-    except (IndexError, KeyError):  # the bytes end inside a field, or name a wire type that ONNX does not use
-        raise ContractError(
-            f"model {manifest.model_id}: its file is truncated or not an ONNX model; export it again"
-        ) from None
-    core = manifest.model_dump(mode="json", exclude=set(OPTIONAL_LINE))
-    digest.update(json.dumps(core, sort_keys=True, separators=(",", ":")).encode())
-    return digest.hexdigest()
-
-
-def _protobuf_fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """A protobuf message's length-delimited top-level fields, in file order.
-
-    Raises IndexError where the message ends inside a field, KeyError at a wire type that is not in use.
-    """
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        tag = varint()
-        match tag & 7:
-            case 0:
-                varint()
-            case 2:
-                size = varint()
-                if at + size > len(message):
-                    raise IndexError("the message ends inside a field")
-                yield tag >> 3, message[at : at + size]
-                at += size
-            case kind:
-                at += {1: 8, 5: 4}[kind]

@@ -75,14 +75,19 @@ class Events:
         """These events without the unusable ones, which become rejections; message takes a column position."""
         if usable.all():
             return self
-        rejected = [Rejection(int(self.index[i]), reason, message(int(i))) for i in np.flatnonzero(~usable)]
+        kept = self.only(usable)
+        kept.rejected.extend(Rejection(int(self.index[i]), reason, message(int(i))) for i in np.flatnonzero(~usable))
+        return kept
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> "Events":
+        """The wanted of these events."""
         return Events(
-            self.index[usable],
-            [s for s, good in zip(self.stream, usable.tolist(), strict=True) if good],
-            self.ts[usable],
-            self.values[usable],
-            self.codes[usable],
-            self.rejected + rejected,
+            self.index[wanted],
+            [s for s, good in zip(self.stream, wanted.tolist(), strict=True) if good],
+            self.ts[wanted],
+            self.values[wanted],
+            self.codes[wanted],
+            list(self.rejected),
         )
 
     def merged(self, others: "Events") -> "Events":
@@ -121,6 +126,7 @@ class Decoder:
             for name, words in static.items()
         ]
         self._mapped = layout != Layout()
+        self._short = min(2 * MAX_DEPTH, limits.max_record_bytes)  # neither too deep nor too large, without a look
         self._typed = _typed_decoder(covariates, static)
 
     def decode(self, records: Records) -> Events:
@@ -140,7 +146,7 @@ class Decoder:
     def _plain(self, raws: Sequence[bytes | None]) -> tuple[list[Any], Sequence[int], list[int]]:
         """The plain events of the default layout, their positions, and the positions of all the others."""
         try:
-            if max(map(len, raws), default=0) <= 2 * MAX_DEPTH:  # type: ignore[arg-type]  # None: TypeError, as meant
+            if max(map(len, raws), default=0) <= self._short:  # type: ignore[arg-type]  # None: TypeError, as meant
                 return list(map(self._typed, raws)), range(len(raws)), []
         except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
             pass

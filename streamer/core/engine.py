@@ -10,17 +10,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamer.core.acceptance import accept
+from streamer.core.acceptance import Accepted, accept
 from streamer.core.arena import Arena
 from streamer.core.arrivals import Arrivals
 from streamer.core.contract import Model
 from streamer.core.decoding import Decoder, Events
 from streamer.core.events import Partition, Records
 from streamer.core.forecasts import Outcome, Reset
+from streamer.core.snapshot import Snapshots
 from streamer.core.stepping import Broken, ages, step
 from streamer.core.timegrid import NEVER, Ints, Judgement, TimeGrid, begin_again, judge, progress_before
 
 NO_ROW = -1
+SWEEPS = 8  # times that silent streams are looked for while the idle time passes once
 
 
 class Engine:
@@ -34,12 +36,14 @@ class Engine:
         self.grid = grid
         self.arena = Arena(model.signature.states, len(model.manifest.static), max_streams)
         self._decoder = decoder
-        self._rows: dict[Partition, dict[str, int]] = {}
+        self._rows: dict[Partition, dict[str, int]] = {}  # every stream's row, by partition and id
         self._progress: dict[Partition, int] = {}
+        self._swept: dict[Partition, int] = {}  # the progress at the last eviction
 
     def release(self, partition: Partition) -> None:
         """Forget every stream of a partition."""
         self._progress.pop(partition, None)
+        self._swept.pop(partition, None)
         self.arena.release(list(self._rows.pop(partition, {}).values()))
 
     def advance(self, batch: Sequence[Records]) -> Outcome:
@@ -60,12 +64,9 @@ class Engine:
         judged = self._judge(batch, parts, row, slot)
         accepted = accept(judged, row, slot, parts, self.grid, self.arena)
         quantiles, broken = step(self.model, self.arena, self.grid, accepted)
-        age = ages(accepted, self.arena, broken)
-        self.arena.remember(
-            accepted.row[accepted.last], *(c[accepted.last] for c in (accepted.slot, age, accepted.codes))
-        )
+        age = self._remember(accepted, broken)
 
-        arrivals = Arrivals(slot, judged, self.grid)
+        arrivals = Arrivals(row, slot, judged, self.grid)
         warm = age >= self.model.manifest.warmup_steps
         ends = np.cumsum([len(events.stream) for events in parts])
         forecasts = [
@@ -73,6 +74,51 @@ class Engine:
             for records, events, end in zip(batch, parts, ends.tolist(), strict=True)
         ]
         return Outcome(forecasts, [_reset(b, row, ends, batch, parts) for b in broken])
+
+    def replay(self, records: Records) -> tuple[Ints, Ints]:
+        """Bring restored streams up to date with events that their snapshots do not cover; forecasts nothing.
+
+        Returns the rows that changed and the offsets that changed them, (n,) each, by offset. Streams are neither
+        begun nor forgotten here: that was decided when the events were first read.
+        """
+        partition = records.partition
+        events = self._decoder.decode(records)
+        known = self._rows.get(partition, {})
+        rows = np.array([known.get(stream, NO_ROW) for stream in events.stream], np.int64)
+        offsets = np.asarray(records.offsets, np.int64)[events.index]
+        use = (rows != NO_ROW) & (offsets >= self.arena.covers[rows])
+        events, row, offsets = events.only(use), rows[use], offsets[use]
+        slot = self.grid.slots(events.ts)
+        judged = judge(row, slot, self.arena.last_slot[row])
+        accepted = accept(judged, row, slot, [events], self.grid, self.arena)
+        _, broken = step(self.model, self.arena, self.grid, accepted, emit=False)
+        self._remember(accepted, broken)
+        order = np.sort(judged.order[judged.accepted])
+        return row[order], offsets[order]
+
+    def restore(self, partition: Partition, streams: Sequence[str], snapshots: Snapshots) -> None:
+        """Take over streams as their snapshots have them, in place of what was known of them."""
+        self.drop(partition, streams)
+        rows = self.arena.admit(streams, snapshots)
+        self._rows.setdefault(partition, {}).update(zip(streams, rows.tolist(), strict=True))
+
+    def drop(self, partition: Partition, streams: Sequence[str]) -> None:
+        """Forget these streams of a partition, as far as they are known."""
+        known = self._rows.get(partition, {})
+        self.arena.release([known.pop(stream) for stream in streams if stream in known])
+
+    def rows(self, partition: Partition) -> Ints:
+        """The arena rows of a partition's streams."""
+        known = self._rows.get(partition, {})
+        return np.fromiter(known.values(), np.int64, len(known))
+
+    def streams(self, records: Records) -> set[str]:
+        """The ids that these records name."""
+        return set(self._decoder.decode(records).stream)
+
+    def go_live(self, partition: Partition) -> None:
+        """A partition is restored: its progress is the largest of its streams' last slots."""
+        self._progress[partition] = int(self.arena.last_slot[self.rows(partition)].max(initial=NEVER))
 
     def evict(self, partition: Partition) -> list[str]:
         """Free the rows of streams that were silent for too long; returns their ids.
@@ -83,11 +129,19 @@ class Engine:
         progress = self._progress.get(partition, NEVER)
         if self.grid.idle_slots is None or not known or progress == NEVER:
             return []
-        rows = np.fromiter(known.values(), np.int64, len(known))
-        gone = (progress - self.arena.last_slot[rows] > self.grid.idle_slots).tolist()
+        if progress - self._swept.get(partition, progress - 1 - self.grid.idle_slots) <= self.grid.idle_slots // SWEEPS:
+            return []  # looking at every stream costs time, and a row kept a little longer only memory
+        self._swept[partition] = progress
+        gone = (progress - self.arena.last_slot[self.rows(partition)] > self.grid.idle_slots).tolist()
         streams = [stream for stream, is_gone in zip(known, gone, strict=True) if is_gone]
         self.arena.release([known.pop(stream) for stream in streams])
         return streams
+
+    def _remember(self, accepted: Accepted, broken: Sequence[Broken]) -> Ints:
+        age = ages(accepted, self.arena, broken)
+        last = accepted.last
+        self.arena.remember(accepted.row[last], accepted.slot[last], age[last], accepted.codes[last])
+        return age
 
     def _judge(self, batch: Sequence[Records], parts: Sequence[Events], row: Ints, slot: Ints) -> Judgement:
         judged = judge(row, slot, self.arena.last_slot[row])
@@ -110,7 +164,7 @@ class Engine:
             for i, stream in enumerate(events.stream):
                 if found[i] is None:
                     row = known.get(stream)
-                    if row is None and (row := self.arena.allocate()) is not None:
+                    if row is None and (row := self.arena.allocate(stream)) is not None:
                         known[stream] = row
                     found[i] = row
         rows = np.array([NO_ROW if r is None else r for r in found] if None in found else found, np.int64)

@@ -16,6 +16,8 @@ class Forecasts:
 
     index      (n,)       positions of the accepted events in the records, increasing
     stream     n ids
+    row        (n,)       the stream's row in the arena
+    born       (n,)       whether the event began its stream, or began it anew
     origin     (n,)       int64 UTC epoch milliseconds
     warm       (n,)       whether the stream has seen `warmup_steps` since its state was fresh
     quantiles  (n, H, Q)  float32, stream units; NaN where the model gave nothing finite even from a fresh state
@@ -25,6 +27,8 @@ class Forecasts:
     records: Records
     index: Ints
     stream: list[str]
+    row: Ints
+    born: Mask
     origin: Ints
     warm: Mask
     quantiles: npt.NDArray[np.float32]
@@ -32,6 +36,11 @@ class Forecasts:
 
     def __len__(self) -> int:
         return len(self.stream)
+
+    @property
+    def offsets(self) -> Ints:
+        """(n,) the offsets of the accepted events."""
+        return np.asarray(self.records.offsets, np.int64)[self.index]
 
     @property
     def record_times(self) -> Ints:

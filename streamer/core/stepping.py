@@ -27,15 +27,18 @@ class Broken:
 
 
 def step(
-    model: Model, arena: Arena, grid: TimeGrid, accepted: Accepted
+    model: Model, arena: Arena, grid: TimeGrid, accepted: Accepted, emit: bool = True
 ) -> tuple[npt.NDArray[np.float32], list[Broken]]:
-    """Advance every stream by its steps; quantiles (n, H, Q) in the order of the accepted events."""
+    """Advance every stream by its steps; quantiles (n, H, Q) in the order of the accepted events.
+
+    emit  False saves the forecasts: n is 0
+    """
     manifest, signature = model.manifest, model.signature
-    quantiles = np.empty((len(accepted), manifest.horizon, len(manifest.levels)), np.float32)
+    quantiles = np.empty((len(accepted) if emit else 0, manifest.horizon, len(manifest.levels)), np.float32)
     broken: list[Broken] = []
     events_before = steps_before = 0
     for part in accepted.parts(MAX_LAID_OUT_STEPS):
-        steps = Steps(part, grid, signature.value_dtype)
+        steps = Steps(part, grid, signature.value_dtype, emit)
         for run, block in steps.blocks(signature.max_steps or MAX_STEPS):
             result, resets = _advance_block(model, arena, run, block)
             quantiles[events_before + run.events] = result

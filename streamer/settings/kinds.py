@@ -56,6 +56,13 @@ def _start(text: str) -> str:
     return text
 
 
+def _fits_model(number: float) -> float:
+    # a state that remembers a value of 1e36 counts as exploded, and float32 ends soon after
+    if number >= 1e36:
+        raise ValueError("expected less than 1e36")
+    return number
+
+
 def path_or(*special: str) -> AfterValidator:
     def check(path: str) -> str:
         if path not in special and (path.startswith("$") or not all(path.split("."))):
@@ -66,6 +73,7 @@ def path_or(*special: str) -> AfterValidator:
 
 
 Number = BeforeValidator(_no_boolean)
+FitsModel = AfterValidator(_fits_model)
 Topic = Annotated[str, AfterValidator(_topic)]
 TopicOrNone = Annotated[str, AfterValidator(lambda name: name and _topic(name))]
 Servers = Annotated[str, AfterValidator(_servers)]

@@ -12,6 +12,7 @@ from streamer.settings.kinds import (
     ALWAYS_TEXT,
     Distinct,
     FieldPath,
+    FitsModel,
     Number,
     OptionValue,
     Section,
@@ -98,10 +99,11 @@ class InputSettings(Section):
     max_gap_steps: Annotated[int, Number, Unit("steps")] = Field(
         default=168,
         ge=0,
-        description="Longest run of missing steps fed to the model before its state starts fresh. "
-        "Each missing step costs one step of the model.",
+        le=1_000_000,
+        description="Longest run of missing steps fed to the model before its state starts fresh. Each missing step "
+        "costs one step of the model: a gap of a million takes seconds, in which nothing else is forecast.",
     )
-    max_abs: Annotated[float, Number] = Field(
+    max_abs: Annotated[float, Number, FitsModel] = Field(
         default=1e15,
         gt=0,
         description="Largest magnitude of a value; beyond it an event is rejected as `out_of_range`. "
@@ -189,6 +191,31 @@ class StateSettings(Section):
         le=1_000_000_000,
         description="Most streams held in memory; a new one beyond is rejected as `too_many_streams`. Address space "
         "is reserved for all at the start; a stream takes memory when it comes.",
+    )
+    idle_seconds: Annotated[float, Number, Unit("seconds")] = Field(
+        default=0.0,
+        ge=0,
+        description="Silence, measured by the event times of its partition, after which a stream is forgotten; its "
+        "next event begins it anew. 0: never. On a regular grid at least `input.max_gap_steps` steps.",
+    )
+    snapshot_interval_seconds: Annotated[float, Number, Unit("seconds")] = Field(
+        default=10.0,
+        gt=0,
+        description="How long after a change a stream's state is written to the changelog. Longer ones write less, and "
+        "replay more of the input after a restart.",
+    )
+    snapshot_share: Annotated[float, Number] = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Share of the bytes written that snapshots may take; beyond it they wait, up to "
+        "`max_replay_events`.",
+    )
+    max_replay_events: Annotated[int, Number, Unit("events")] = Field(
+        default=2_000_000,
+        ge=1,
+        description="Most events of one partition that a restart has to replay: snapshots are then written whatever "
+        "their share.",
     )
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -20,10 +20,17 @@ EXIT_SECONDS = 60
 class Streamer:
     """A running daemon.
 
-    log  what it wrote to standard error
+    program  the module to run, and its own arguments
+    log      what it and earlier ones of its name wrote to standard error
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, object], name: str = "streamer") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object],
+        name: str = "streamer",
+        program: Sequence[str] = ("streamer",),
+    ) -> None:
         (self.port,) = free_ports(1)
         self._log = folder / f"{name}.log"
         given = {"http.port": self.port, **settings}
@@ -32,8 +39,9 @@ class Streamer:
             "STREAMER_" + name.upper().replace(".", "__"): value if isinstance(value, str) else json.dumps(value)
             for name, value in given.items()
         }
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "streamer", "run"], env=environ, stderr=log)
+        command = [sys.executable, "-m", *program, "run"]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=environ, stderr=log)
 
     @property
     def log(self) -> str:
@@ -62,6 +70,11 @@ class Streamer:
             lambda: self.metric("streamer_records_consumed_total") >= records, f"{records} records consumed", 120
         )
 
+    def kill(self) -> None:
+        """End it at once, as if the power failed."""
+        self.process.kill()
+        self.process.wait()
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
@@ -75,9 +88,7 @@ def running(folder: Path, settings: Mapping[str, object]) -> Iterator[Streamer]:
     try:
         yield streamer
     finally:
-        if streamer.process.poll() is None:
-            streamer.process.kill()
-            streamer.process.wait()
+        streamer.kill()
 
 
 def exit_of(folder: Path, settings: Mapping[str, object]) -> tuple[int, str]:

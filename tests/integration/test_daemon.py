@@ -19,6 +19,7 @@ from tests import models
 from tests.drive import HOUR, event, new_engine
 from tests.integration.daemon import exit_of, running
 from tests.integration.records import Record, committed_offsets, create_topic, produce, read_committed
+from tests.integration.waiting import eventually
 
 PARTITIONS = 3
 LARGE_TOPIC = {"max.message.bytes": 4 * 2**20}
@@ -138,6 +139,14 @@ def test_a_signal_drains_and_the_next_run_goes_on_where_it_stopped(settings, tmp
         streamer.await_consumed(1)
         streamer.stop()
     assert [json.loads(r.value)["origin"] // HOUR for r in published(settings)] == [1, 2, 3]
+
+
+def test_a_signal_while_it_waits_for_a_broker_ends_it_at_once(settings, tmp_path):
+    with running(
+        tmp_path, settings | {"kafka.bootstrap_servers": "127.0.0.1:1", "kafka.connect_timeout_seconds": 600}
+    ) as s:
+        eventually(lambda: s.get("/healthz"), "its probes answer")
+        assert s.stop() == 0
 
 
 def test_metrics_and_probes_answer_while_it_runs(settings, tmp_path):

@@ -3,121 +3,25 @@
 import os
 import signal
 import socket
-import threading
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
-from streamer.adapters.kafka_python import KafkaPythonClient, client, create_topics, positions
+from streamer.adapters.kafka_python import client, create_topics, positions, transactions
 from streamer.adapters.kafka_python.options import without_secrets
 from streamer.core.events import Partition
-from streamer.delivery import DeliveryError, Messages
+from streamer.delivery import DeliveryError, FencedError, Messages, NotAMemberError, OutcomeUnknownError, Position
 from streamer.errors import ConfigError, StateError
-from streamer.settings import InputSettings, KafkaSettings, OutputSettings
+from streamer.settings import KafkaSettings
 from tests.integration.broker import Cluster, free_ports
-from tests.integration.records import Record, committed_offsets, create_topic, produce, read_committed
+from tests.integration.members import Member, polled, polling, running
+from tests.integration.records import Record, create_topic, produce, read_committed
 from tests.integration.waiting import eventually
 
 MEGABYTE = 2**20
-
-
-class Member:
-    """A client and what it has read, by partition number; it commits nothing by itself."""
-
-    def __init__(self, bootstrap: str, topic: str, output: str, group: str | None = None, **options: object) -> None:
-        self.topic, self.output, self.group = topic, output, group or f"group-{uuid.uuid4().hex[:8]}"
-        self.start_at = options.pop("start", "earliest")
-        self.dead_letter_topic = options.pop("dead_letter_topic", "")
-        self.on_revoke: Callable[[], None] = lambda: None
-        kafka_options = options.pop("options", {})
-        self.client = KafkaPythonClient(
-            KafkaSettings(bootstrap_servers=bootstrap, group_id=self.group, options=kafka_options, **options),
-            InputSettings(topics=[topic], start=self.start_at),
-            OutputSettings(topic=output, dead_letter_topic=self.dead_letter_topic),
-        )
-        self.values: dict[int, list[bytes | None]] = defaultdict(list)
-        self.offsets: dict[Partition, int] = {}
-        self.owned: set[int] = set()
-
-    def poll(self) -> int:
-        """Read once, briefly; how many records came."""
-        batches = self.client.poll(timeout_seconds=0.05, max_records=1_000)
-        if change := self.client.rebalance():
-            self.owned = self.owned - {p.number for p in change.revoked} | {p.number for p in change.assigned}
-        for records in batches:
-            self.values[records.partition.number] += records.values
-            self.offsets[records.partition] = records.offsets[-1] + 1
-        return sum(map(len, batches))
-
-    def read(self, count: int) -> "Member":
-        """Poll until that many records have been read in all."""
-        eventually(lambda: polled(self) and self.count >= count, f"{count} records read")
-        return self
-
-    @property
-    def count(self) -> int:
-        """How many records have been read in all."""
-        return sum(map(len, self.values.values()))
-
-    def commit(self, *messages: Messages) -> None:
-        """Commit messages and all that was read."""
-        self.client.commit(messages, self.offsets)
-
-    def forecasts(self, *values: bytes, partition: int = 0) -> Messages:
-        return Messages(Partition(self.output, partition), keys=[b"stream"] * len(values), values=values)
-
-    def dead_letters(self, *letters: tuple[bytes | None, bytes | None], partition: int = 0) -> Messages:
-        keys, values = zip(*letters, strict=True)
-        headers = [[("origin", b"1"), ("__streams.errors.exception", b"not_json")]] * len(letters)
-        return Messages(Partition(self.dead_letter_topic, partition), keys, values, headers)
-
-    @property
-    def committed(self) -> dict[int, int]:
-        return committed_offsets(self.client._kafka.bootstrap_servers, self.group, self.topic)
-
-
-def polled(*members: Member) -> bool:
-    """True, after each has polled once."""
-    for member in members:
-        member.poll()
-    return True
-
-
-@contextmanager
-def polling(*members: Member) -> Iterator[None]:
-    """Each member polls in a thread of its own, as it would in a process of its own."""
-    over = threading.Event()
-
-    def poll(member: Member) -> None:
-        while not over.is_set():
-            member.poll()
-
-    with ThreadPoolExecutor(len(members)) as pool:
-        threads = [pool.submit(poll, member) for member in members]
-        try:
-            yield
-        finally:
-            over.set()
-        for thread in threads:
-            thread.result()
-
-
-@contextmanager
-def running(*members: Member) -> Iterator[Sequence[Member]]:
-    """The members joined to their groups."""
-    try:
-        for member in members:
-            member.client.start(on_revoke=lambda member=member: member.on_revoke())
-        yield members
-    finally:
-        for member in members:
-            member.client.close()
 
 
 @pytest.fixture
@@ -147,6 +51,7 @@ def test_records_come_as_columns_with_their_headers(bootstrap, new_member):
     member = new_member()
     produce(bootstrap, member.topic, [Record(b"a", b"k", 1, [("h", b"1")], 1_700_000_000_000), Record(None, b"l", 1)])
     with running(member):
+        member.join()
         batches: list = []
         eventually(lambda: batches.extend(member.client.poll(0.05, 10)) or sum(map(len, batches)) == 2, "two records")
     first = batches[0]
@@ -237,7 +142,7 @@ def test_lag_counts_the_records_not_read_yet(bootstrap, new_member, monkeypatch)
 def test_messages_land_on_the_partition_they_name(bootstrap, new_member):
     member = new_member()
     with running(member):
-        member.commit(*(member.forecasts(b"%d" % number, partition=number) for number in (2, 0, 1)))
+        member.join().commit(*(member.forecasts(b"%d" % number, partition=number) for number in (2, 0, 1)))
     stored = read_committed(bootstrap, member.output)
     assert [(r.partition, r.key, r.value) for r in stored] == [(n, b"stream", b"%d" % n) for n in range(3)]
 
@@ -246,6 +151,7 @@ def test_messages_of_a_partition_keep_their_order(bootstrap, new_member):
     member = new_member()
     values = [b"%d" % number + os.urandom(1000) for number in range(2000)]
     with running(member):
+        member.join()
         for start in range(0, len(values), 500):
             member.commit(member.forecasts(*values[start : start + 500]))
     assert [record.value for record in read_committed(bootstrap, member.output)] == values
@@ -275,7 +181,7 @@ def test_a_large_record_is_read_and_its_dead_letter_cut_where_its_topic_refuses_
         assert member.values == {0: [large, b"next"]}
         member.commit(member.dead_letters((b"k", large), (b"k", b"small"), partition=2), member.forecasts(b"f"))
         assert member.committed == {0: 2, 1: 0, 2: 0}
-    small, cut = read_committed(bootstrap, member.dead_letter_topic)
+    cut, small = read_committed(bootstrap, member.dead_letter_topic)
     assert small.value == b"small"
     assert (cut.key, cut.value) == (b"k", large[:1024])
     assert list(cut.headers) == [("origin", b"1"), ("__streams.errors.exception", b"not_json")]
@@ -287,7 +193,7 @@ def test_a_dead_letter_stays_whole_where_its_topic_takes_it(bootstrap, new_membe
     member = new_member(dead_letter_topic=dead)
     large = os.urandom(3 * MEGABYTE)
     with running(member):
-        member.commit(member.dead_letters((None, large), (None, None)))
+        member.join().commit(member.dead_letters((None, large), (None, None)))
     assert [(r.key, r.value) for r in read_committed(bootstrap, dead)] == [(None, large), (None, b"")]
 
 
@@ -298,33 +204,12 @@ def test_a_dead_letter_is_never_too_large_however_large_its_headers_and_key(boot
     keys = [b"k", os.urandom(2 * MEGABYTE)]
     letters = Messages(Partition(member.dead_letter_topic, 0), keys, [b"v", b"w"], headers)
     with running(member):
-        member.commit(letters)
+        member.join().commit(letters)
     stored = [(r.key, r.value, list(r.headers)) for r in read_committed(bootstrap, member.dead_letter_topic)]
     assert stored == [(b"k", b"v", [reason]), (keys[1][:1024], b"w", [reason])]
 
 
 # Sharing
-
-
-def test_two_members_share_the_partitions_and_a_revoked_one_is_committed_first(bootstrap, new_member):
-    first = new_member()
-    produce(bootstrap, first.topic, [Record(b"%d" % number, partition=number) for number in range(3)])
-    first.on_revoke = lambda: first.commit(*(first.forecasts(b"%d" % n, partition=n) for n in range(3)))
-    second = new_member(group=first.group)
-    with running(first):
-        first.read(3)
-        assert first.committed == dict.fromkeys(range(3), 0)
-        with running(second):
-            with polling(first, second):
-                eventually(lambda: second.owned, "the second member's share")
-                produce(bootstrap, first.topic, [Record(b"+", partition=number) for number in range(3)])
-                eventually(lambda: first.count + second.count == 6, "three more records")
-            assert first.owned | second.owned == {0, 1, 2}
-            assert not first.owned & second.owned
-            assert first.committed == dict.fromkeys(range(3), 1)
-    assert [record.value for record in read_committed(bootstrap, first.output)] == [b"0", b"1", b"2"]
-    assert set(second.values.keys()) <= second.owned
-    assert all(values == [b"+"] for values in second.values.values())
 
 
 def test_a_member_that_was_shut_out_commits_nothing(bootstrap, new_member):
@@ -334,16 +219,19 @@ def test_a_member_that_was_shut_out_commits_nothing(bootstrap, new_member):
     produce(bootstrap, first.topic, [Record(b"1")])
     with running(first):
         first.read(1)
-        stale = dict(first.offsets)
+        stale = dict(first.positions)
         with running(second):
             second.read(1).commit()  # the first one does not poll, so the group goes on without it
             produce(bootstrap, first.topic, [Record(b"2")])
             second.read(2).commit()
-            first.client.commit([], stale)
+            with pytest.raises(NotAMemberError):
+                first.client.transact([], stale)
             assert second.committed[0] == 2
             with polling(first, second):
                 eventually(lambda: first.owned and second.owned, "both at work")
-            first.client.commit([], stale)
+            if 0 not in first.owned:
+                with pytest.raises(NotAMemberError, match="not ours any more"):
+                    first.client.transact([], stale)
             assert second.committed[0] == 2
 
 
@@ -367,13 +255,12 @@ def test_a_member_whose_name_another_takes_is_told_so(new_member):
     second = new_member(group=first.group, group_instance_id="a")
 
     def contend() -> None:
-        polled(second, first)
-        first.commit()
+        polled(second)
+        first.client.commit_positions({Partition(first.topic, 0): Position(0, "")})
 
     with running(first):
-        eventually(lambda: polled(first) and first.owned, "partitions")
-        first.offsets = {Partition(first.topic, 0): 0}
-        with running(second), pytest.raises(DeliveryError, match="has taken the name 'a'"):
+        first.join()
+        with running(second), pytest.raises(FencedError, match="has taken the name 'a'"):
             eventually(contend, "an error")
 
 
@@ -518,13 +405,14 @@ def test_a_broker_that_hangs_does_not_stop_the_loop(own_cluster, monkeypatch):
         member.read(1)
 
 
-def test_output_that_no_broker_takes_in_time_is_an_error(own_cluster):
+def test_output_that_no_broker_takes_in_time_leaves_an_unknown_outcome(own_cluster, monkeypatch):
+    monkeypatch.setattr(transactions, "OPEN_SECONDS", 1.0)
+    monkeypatch.setattr(transactions, "ABORT_SECONDS", 0.5)
     bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
-    impatient = {"delivery_timeout_ms": 1500, "request_timeout_ms": 1000}
-    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), options=impatient)
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap))
     with running(member):
-        member.commit(member.forecasts(b"1"))
+        member.join().commit(member.forecasts(b"1"))
         broker.stop()
-        with pytest.raises(DeliveryError, match=r"could not be published: .*restart reads the same events again"):
+        with pytest.raises(OutcomeUnknownError):
             member.commit(member.forecasts(b"2"))
     broker.start()

@@ -1,167 +1,222 @@
 """The daemon's life without a broker: what is committed, when, and what a rebalance or a signal changes."""
 
-import json
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 
-from streamer.adapters.metrics import Metrics
-from streamer.adapters.onnx_session import OnnxModel
 from streamer.core.events import Partition, Records
-from streamer.core.wire import ForecastEncoder
-from streamer.daemon import HEALTHY_SECONDS, Daemon
-from streamer.delivery import Rebalance
-from streamer.pending import Pending
-from tests import models
-from tests.drive import EVENTS, event, new_engine, records
-from tests.fake_kafka import Elapse, FakeKafka
+from streamer.daemon import HEALTHY_SECONDS
+from streamer.delivery import FencedError, Rebalance
+from streamer.errors import StateError
+from streamer.tasks import Phase, Task
+from tests.simulation.actions import Action, At, Bad, Fail, Feed, PutOut, Start, Stop, Turn, Unknown, Wait
+from tests.simulation.actions import Rebalance as Anew
+from tests.simulation.kafka import is_visible
+from tests.simulation.model import POISON
+from tests.simulation.oracle import DEAD, FORECASTS
+from tests.simulation.world import Process, Setup, World
 
-OTHER = Partition("events", 1)
-INTERVAL = 0.1
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return OnnxModel(models.save(models.echo(), tmp_path_factory.mktemp("model") / "echo.onnx"))
-
-
-class Run:
-    """One daemon over one script."""
-
-    def __init__(self, model: OnnxModel, *script: Records | Rebalance | Elapse, dead_letters: str = "") -> None:
-        self.kafka = FakeKafka(script)
-        self.metrics = Metrics(self.kafka.clocks.monotonic)
-        pending = Pending(ForecastEncoder(model.manifest), "forecasts", dead_letters)
-        self.engine = new_engine(model)
-        self.daemon = Daemon(self.engine, self.kafka, pending, self.metrics, INTERVAL, self.kafka.clocks)
-        self.daemon.run(self.kafka.stop)
-
-    def forecasts(self, of: int) -> list[tuple[str, float]]:
-        """(id, median of lead 1) of one commit's forecasts."""
-        output, _ = self.kafka.commits[of]
-        lines = [v for m in output if m.partition.topic == "forecasts" for v in m.values]
-        return [(f["id"], f["quantiles"]["0.5"][0]) for f in map(json.loads, lines)]
-
-    def count(self, metric: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(metric, labels)
+EVENTS = Partition("events", 0)
+ONE = Setup(partitions=1, records_per_poll=100, snapshot_share=1.0)
+LIVE = (Start(0), Turn(0, 8))
+A, B = Feed(0, "a"), Feed(0, "b")
 
 
-def assigned(*partitions: Partition) -> Rebalance:
-    return Rebalance(partitions, ())
+def live(*actions: Action, setup: Setup = ONE) -> tuple[World, Process]:
+    """One process that serves, after these actions."""
+    world = World(setup)
+    world.run([*LIVE, *actions])
+    process = world.processes[0]
+    assert process is not None
+    return world, process
 
 
-def test_every_accepted_event_is_forecast_and_its_offset_committed_with_it(model):
-    run = Run(model, assigned(EVENTS), records([event("a", 1, 5), event("b", 1, 7)], offset=40))
-    ((output, offsets),) = run.kafka.commits
-    assert offsets == {EVENTS: 42}
-    assert [(m.partition, m.keys, m.headers) for m in output] == [(Partition("forecasts", 0), [b"a", b"b"], None)]
-    assert run.forecasts(0) == [("events-0-40", 6.0), ("events-0-41", 8.0)]
-    assert run.kafka.closed
+def count(process: Process, name: str, **labels: str) -> float | None:
+    return process.metrics.registry.get_sample_value(name, labels)
 
 
-def test_forecasts_go_to_the_events_own_partition(model):
-    run = Run(model, assigned(EVENTS, OTHER), records([event("a", 1)]), records([event("a", 1)], partition=OTHER))
-    ((output, offsets),) = run.kafka.commits
-    assert [m.partition for m in output] == [Partition("forecasts", 0), Partition("forecasts", 1)]
-    assert offsets == {EVENTS: 1, OTHER: 1}
+def visible(world: World, topic: str, number: int = 0) -> list[tuple[bytes | None, bytes | None]]:
+    return world.oracle.visible(Partition(topic, number))
 
 
-def test_events_of_one_commit_interval_are_committed_together(model):
-    run = Run(
-        model,
-        assigned(EVENTS),
-        records([event("a", 1)]),
-        Elapse(0.06),
-        records([event("a", 2)], offset=1),
-        Elapse(1.0),  # the poll may only wait for what is left of the interval
-        records([event("a", 3)], offset=2),
-    )
-    assert [offsets for _, offsets in run.kafka.commits] == [{EVENTS: 2}, {EVENTS: 3}]
-    assert run.kafka.asked_seconds[4] == pytest.approx(0.04)
+@dataclass(frozen=True)
+class Signal(Action):
+    """SIGTERM, noticed at the end of the turn."""
+
+    process: int
+
+    def happen(self, world: World) -> None:
+        process = world.processes[self.process]
+        assert process is not None
+        process.stop.set()
 
 
-def test_a_backlog_is_committed_before_the_interval_is_over(model):
-    log = [event("a", h) for h in range(1, 10_001)]
-    big = [records(log, 0), records(log, 10_000), records(log, 20_000)]
-    run = Run(model, assigned(EVENTS), *big)
-    assert [offsets[EVENTS] for _, offsets in run.kafka.commits] == [20_000, 30_000]
+def test_every_accepted_event_is_forecast_and_its_position_committed_with_it():
+    world, process = live(A, B, Turn(0, 3), Wait(9))
+    assert world.broker.positions[EVENTS].offset == 2
+    assert [key for key, _ in visible(world, FORECASTS)] == [b"a", b"b"]
+    assert world.oracle.commits == 1
+    assert count(process, "streamer_transactions_total", result="committed") == 1
 
 
-def test_an_idle_daemon_commits_nothing(model):
-    assert Run(model, assigned(EVENTS), Elapse(5), Elapse(5)).kafka.commits == []
+def test_forecasts_go_to_the_events_own_partition():
+    world, _ = live(A, Feed(1, "a"), Turn(0, 3), setup=replace(ONE, partitions=2))
+    assert [len(visible(world, FORECASTS, number)) for number in (0, 1)] == [1, 1]
 
 
-def test_revoked_partitions_are_committed_before_they_go_and_their_streams_forgotten(model):
-    run = Run(
-        model,
-        assigned(EVENTS, OTHER),
-        records([event("a", 1, 5)]),
-        Rebalance((), (EVENTS,)),
-        assigned(EVENTS),
-        records([event("a", 9, None)], offset=1),
-    )
-    assert [offsets for _, offsets in run.kafka.commits] == [{EVENTS: 1}, {EVENTS: 2}]
-    assert run.forecasts(1) == [("events-0-1", 1.0)]  # a fresh stream: no trace of the 5
-    assert run.count("streamer_assigned_partitions") == 2
+def test_events_of_one_commit_interval_are_committed_together():
+    world, _ = live(A, Turn(0), B, Turn(0), B, Turn(0, 3))
+    assert world.oracle.commits == 1
+    world.run([A, Turn(0, 3)])
+    assert world.oracle.commits == 2
 
 
-def test_what_was_read_when_the_signal_came_is_committed(model):
-    run = Run(model, assigned(EVENTS), records([event("a", 1)]))
-    assert [offsets for _, offsets in run.kafka.commits] == [{EVENTS: 1}]
+def test_a_backlog_is_committed_before_the_interval_is_over(monkeypatch):
+    monkeypatch.setattr("streamer.daemon.MAX_PENDING_BYTES", 300)
+    world, _ = live(*[A] * 3, Turn(0))
+    assert world.oracle.commits == 1
 
 
-BAD: Sequence[object] = [b"nonsense", event("a", 1), event("a", 1), b"{}"]
+def test_an_idle_daemon_commits_nothing():
+    world, _ = live(Turn(0, 20), Wait(60), Turn(0, 20))
+    assert world.oracle.commits == 0
 
 
-def test_rejected_records_become_dead_letters_with_their_bytes_and_reason(model):
-    run = Run(model, assigned(EVENTS), records(BAD, offset=7), dead_letters="dead")
-    ((output, offsets),) = run.kafka.commits
-    (letters,) = (m for m in output if m.partition.topic == "dead")
-    assert offsets == {EVENTS: 11}
-    assert letters.values[0] == b"nonsense"
-    assert letters.keys == [b"key"] * 3
-    reasons = [dict(h)["__streams.errors.exception"] for h in letters.headers or ()]
-    assert reasons == [b"not_json", b"duplicate", b"missing_field"]
-    assert run.count("streamer_dead_letters_published_total") == 3
+def test_dirty_streams_are_snapshotted_when_the_input_is_idle_until_a_restart_replays_nothing():
+    patient = replace(ONE, snapshot_interval_seconds=5)
+    world, process = live(A, B, Turn(0, 4), A, B, Turn(0, 4), Wait(0.9), Turn(0), setup=patient)
+    partition = {"topic": "events", "partition": "0"}
+    assert count(process, "streamer_dirty_streams") == 2
+    assert count(process, "streamer_low_water_distance_records", **partition) == 2
+    world.run([Wait(6), Turn(0, 2), Wait(9), Turn(0)])
+    assert world.broker.positions[EVENTS].metadata == "tc1;lwm=4"
+    assert count(process, "streamer_dirty_streams") == 0
+    assert count(process, "streamer_low_water_distance_records", **partition) == 0
+    assert count(process, "streamer_snapshots_written_total") == 4
 
 
-def test_rejected_records_without_a_dead_letter_topic_are_counted_and_passed(model):
-    run = Run(model, assigned(EVENTS), records([b"nonsense"]))
-    assert run.kafka.commits == [([], {EVENTS: 1})]
-    assert run.count("streamer_events_rejected_total", reason="not_json") == 1
+def test_revoked_partitions_are_committed_before_they_go_and_their_streams_forgotten():
+    two = replace(ONE, partitions=2)
+    world, process = live(A, Feed(1, "a"), Turn(0), Start(1), Turn(1), Turn(0), setup=two)
+    assert world.oracle.commits == 1
+    world.run([Turn(1, 2), Turn(0)])
+    assert count(process, "streamer_assigned_partitions") == 1
+    assert count(process, "streamer_active_streams") == 1
+    assert count(process, "streamer_rebalances_total") == 2
 
 
-def test_the_counts_add_up(model):
-    run = Run(model, assigned(EVENTS), records(BAD), records([event("a", 2)], offset=4))
-    assert run.count("streamer_records_consumed_total") == 5
-    assert run.count("streamer_events_accepted_total") == 2
-    assert run.count("streamer_forecasts_published_total") == 2
-    assert run.count("streamer_active_streams") == 1
+def test_what_was_read_when_the_signal_came_is_committed_with_all_dirty_streams():
+    world, _ = live(A, Turn(0, 4), A, Turn(0))
+    world.run([Stop(0), Wait(9)])
+    assert len(visible(world, FORECASTS)) == 2
+    assert world.broker.positions[EVENTS].metadata == "tc1;lwm=2"
 
 
-def test_a_stream_that_breaks_again_and_again_is_logged_once(model, caplog):
+def test_a_run_ends_with_its_last_transaction_and_leaves_the_group():
+    world = World(ONE)
+    world.run([A])
+    process = world.processes[0] = Process(world, "p0", [])
+    process.armed.append(At(0, "committed", (A, Signal(0))))
+    process.daemon.run(process.stop)
+    assert process.client.closed
+    assert world.oracle.commits == 1
+    world.run([Start(1), Wait(9)])
+    world.processes[0] = None
+    world.heal()
+    assert len(visible(world, FORECASTS)) == 2
+
+
+def test_a_process_that_is_shut_out_counts_it_and_ends():
+    world = World(replace(ONE, names=("p0", "p0")))
+    world.run([A])
+    process = world.processes[0] = Process(world, "p0", [])
+    process.armed.append(At(0, "commit", (Start(1),)))
+    with pytest.raises(FencedError, match="successor"):
+        process.daemon.run(process.stop)
+    assert process.client.closed
+    assert count(process, "streamer_fencings_total") == 1
+
+
+def test_a_drain_gives_up_when_its_outcome_stays_open(caplog):
     caplog.set_level("INFO", logger="streamer")
-    run = Run(model, assigned(EVENTS), *(records([event("a", h, -999.0)], offset=h) for h in range(1, 5)))
-    assert run.count("streamer_state_resets_total") == 4
+    world, _ = live(A, Turn(0))
+    silence = [At(0, "recover", (Fail(0),)) for _ in range(400)]
+    world.run([At(0, "commit", (Unknown(0, "lost"),)), *silence, Stop(0)])
+    assert any("event=drain_cut_short" in line for line in caplog.messages)
+    world.heal()
+    assert len(visible(world, FORECASTS)) == 1
+
+
+BAD = [Bad(0), Feed(0, "a", 1), Feed(0, "a", 0), Bad(0, b"{}")]
+
+
+def test_rejected_records_become_dead_letters_with_their_bytes_and_reason():
+    world, process = live(*BAD, Turn(0, 3))
+    letters = [e for e in world.broker.log(Partition(DEAD, 0)).entries if is_visible(e)]
+    assert [(e.key, e.value) for e in letters][::2] == [(b"key", b"nonsense"), (b"key", b"{}")]
+    reasons = [dict(e.headers)["__streams.errors.exception"] for e in letters]
+    assert reasons == [b"not_json", b"duplicate", b"missing_field"]
+    assert count(process, "streamer_dead_letters_published_total") == 3
+
+
+def test_rejected_records_without_a_dead_letter_topic_are_counted_and_passed():
+    world, process = live(Bad(0), Turn(0, 3), Wait(9), setup=replace(ONE, dead_letters="", watched=False))
+    assert world.broker.positions[EVENTS].offset == 1
+    assert world.broker.log(Partition(DEAD, 0)).end == 0
+    assert count(process, "streamer_events_rejected_total", reason="not_json") == 1
+
+
+def test_the_counts_add_up():
+    _, process = live(*BAD, Feed(0, "b"), Turn(0, 3))
+    assert count(process, "streamer_records_consumed_total") == 5
+    assert count(process, "streamer_events_accepted_total") == 2
+    assert count(process, "streamer_forecasts_published_total") == 2
+    assert count(process, "streamer_active_streams") == 2
+
+
+def test_a_stream_that_breaks_again_and_again_is_logged_once(caplog):
+    caplog.set_level("INFO", logger="streamer")
+    poison = Feed(0, "a", value=POISON)
+    _, process = live(*[poison, Turn(0, 3)] * 4)
+    assert count(process, "streamer_state_resets_total") == 4
     assert sum("event=state_reset" in line for line in caplog.messages) == 1
 
 
-def test_it_is_ready_once_partitions_are_assigned_and_healthy_while_it_turns(model):
-    run = Run(model, Elapse(0.1))
-    assert not run.daemon.ready()[0]
-    run = Run(model, assigned(EVENTS), Elapse(0.1))
-    assert run.daemon.ready()[0]
-    assert run.daemon.healthy()[0]
-    run.kafka.now += HEALTHY_SECONDS
-    assert not run.daemon.healthy()[0]
+def test_records_of_a_partition_whose_task_does_not_run_are_dropped(monkeypatch):
+    _, process = live()
+    task = process.daemon._tasks[EVENTS]
+    stale = Records(EVENTS, [0], [-1], [b"k"], [b"{}"])
+    monkeypatch.setattr(process.client, "poll", lambda *_: [stale])
+    monkeypatch.setattr(process.client, "rebalance", lambda: Rebalance([EVENTS], [EVENTS]))
+    process.daemon.turn(process.stop)
+    assert count(process, "streamer_records_consumed_total") == 0
+    assert task.phase is Phase.CLOSED
+    assert not task.is_ours
 
 
-def test_the_lag_is_measured_every_few_seconds_not_every_poll(model):
-    kafka_lag = {EVENTS: 17}
-    run = Run(model, assigned(EVENTS))
-    run.kafka.behind = kafka_lag
-    assert run.count("streamer_consumer_lag_records", topic="events", partition="0") is None
-    run.kafka.now += 10
-    run.kafka.stop.clear()
-    run.daemon.run(run.kafka.stop)
-    assert run.count("streamer_consumer_lag_records", topic="events", partition="0") == 17
+def test_a_task_cannot_run_before_it_was_restored():
+    task = Task(EVENTS, None)  # type: ignore[arg-type]
+    with pytest.raises(StateError, match="assigned task cannot become running"):
+        task.move(Phase.RUNNING)
+
+
+def test_it_is_ready_once_its_partitions_are_restored_and_healthy_while_it_turns():
+    world = World(ONE)
+    world.run([Start(0)])
+    process = world.processes[0]
+    assert process is not None
+    assert not process.daemon.ready()[0]
+    world.run([Turn(0)])
+    assert process.daemon.ready() == (False, "1 partitions assigned, 1 being restored")
+    world.run([Turn(0, 8)])
+    assert process.daemon.ready()[0]
+    assert process.daemon.healthy()[0]
+    world.now += HEALTHY_SECONDS
+    assert not process.daemon.healthy()[0]
+
+
+def test_the_lag_is_what_lies_between_the_position_and_the_end():
+    world, process = live(*[A] * 5, Turn(0), setup=replace(ONE, records_per_poll=2))
+    assert count(process, "streamer_consumer_lag_records", topic="events", partition="0") == 3
+    world.run([PutOut(0), Anew(0), Turn(0)])
+    assert count(process, "streamer_consumer_lag_records", topic="events", partition="0") is None

@@ -4,21 +4,13 @@ import gc
 import json
 import random
 import tracemalloc
-from collections.abc import Mapping, Sequence
 
-import pytest
+from streamer.core.events import REASONS, Partition
+from tests.simulation.kafka import Transaction
+from tests.simulation.oracle import DEAD, FORECASTS
+from tests.simulation.world import Setup, World
 
-from streamer.adapters.metrics import Metrics
-from streamer.adapters.onnx_session import OnnxModel
-from streamer.core.events import REASONS, Partition, Records
-from streamer.core.wire import ForecastEncoder
-from streamer.daemon import Daemon
-from streamer.delivery import Messages, Rebalance
-from streamer.pending import Pending
-from tests import models
-from tests.drive import EVENTS, new_engine
-from tests.fake_kafka import FakeKafka
-
+EVENTS = Partition("events", 0)
 RECORDS, BATCH, STREAMS = 20_000, 500, 50
 NOW_MS = 1_700_000_000_000
 SNIPPETS = [b"NaN", b"Infinity", b"-", b"1e999", b"null", b"[", b"{", b'"', b"\\u0000", b"\xff", b"\x00",
@@ -58,55 +50,52 @@ def mutated(random_: random.Random) -> bytes | None:
     return bytes(raw)
 
 
-@pytest.fixture
-def model(tmp_path):
-    design = models.echo(covariates=("temp",), static={"site": ("north", "south")})
-    return OnnxModel(models.save(design, tmp_path / "echo.onnx"))
-
-
-class Measured(FakeKafka):
+class Measured(World):
     """Counts what is committed instead of keeping it, so that only the daemon's own memory is measured."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self) -> None:
+        super().__init__(Setup(partitions=1, records_per_poll=BATCH, max_streams=STREAMS, evict=False, watched=False))
         self.published = self.letters = 0
         self.memory: list[int] = []
 
-    def commit(self, output: Sequence[Messages], offsets: Mapping[Partition, int]) -> None:
-        self.published += sum(len(m.values) for m in output if m.headers is None)
-        self.letters += sum(len(m.values) for m in output if m.headers is not None)
+    def _committed(self, transaction: Transaction) -> None:
+        self.published += sum(where.topic == FORECASTS for where, *_ in transaction.output)
+        self.letters += sum(where.topic == DEAD for where, *_ in transaction.output)
+        for where in transaction.logs:
+            self.broker.log(where).entries.clear()
+        transaction.output.clear()
         gc.collect()
         self.memory.append(tracemalloc.get_traced_memory()[0])
 
 
-def test_random_and_mutated_records_leave_the_daemon_alive_and_every_one_counted(model):
+def test_random_and_mutated_records_leave_the_daemon_alive_and_every_one_counted():
     random_ = random.Random(7)
     raws = [good(random_) if random_.random() < 0.5 else mutated(random_) for _ in range(RECORDS)]
-    keys = [None if random_.random() < 0.1 else random_.randbytes(4) for _ in raws]
-    script = [
-        Records(EVENTS, range(at, at + BATCH), [NOW_MS] * BATCH, keys[at : at + BATCH], raws[at : at + BATCH])
-        for at in range(0, RECORDS, BATCH)
-    ]
-    kafka = Measured([Rebalance([Partition("events", 0)], []), *script])
-    metrics = Metrics(kafka.clocks.monotonic)
-    pending = Pending(ForecastEncoder(model.manifest), "forecasts", "dead")
-    engine = new_engine(model, max_streams=STREAMS)
+    world = Measured()
+    log = world.broker.log(EVENTS)
+    for raw in raws:
+        log.append(None, None if random_.random() < 0.1 else random_.randbytes(4), raw, timestamp=NOW_MS)
     tracemalloc.start()
     try:
-        # no time passes by itself, so commits come when enough is pending: an interval of 0 commits every batch
-        Daemon(engine, kafka, pending, metrics, 0.0, kafka.clocks).run(kafka.stop)
+        world.start(0)
+        process = world.processes[0]
+        assert process is not None
+        while world.processes[0] is process and (process.client.lag() or {EVENTS: 1})[EVENTS]:
+            world.turn(0)
+            world.elapse(1.0)
+        world.turn(0)
     finally:
         tracemalloc.stop()
 
     def count(name, **labels):
-        return metrics.registry.get_sample_value(name, labels)
+        return process.metrics.registry.get_sample_value(name, labels)
 
     rejected = {reason: count("streamer_events_rejected_total", reason=reason) for reason in REASONS}
     assert count("streamer_records_consumed_total") == RECORDS
     assert count("streamer_events_accepted_total") + sum(rejected.values()) == RECORDS
-    assert kafka.published == count("streamer_events_accepted_total")
-    assert kafka.letters == sum(rejected.values())
+    assert world.published == count("streamer_events_accepted_total")
+    assert world.letters == sum(rejected.values())
     assert {reason for reason, found in rejected.items() if found} >= REASONS.keys() - {"too_large"}
-    assert len(engine.arena) == STREAMS
-    half = len(kafka.memory) // 2
-    assert max(kafka.memory[half:]) - max(kafka.memory[:half]) < 100_000, kafka.memory
+    assert len(process.engine.arena) == STREAMS
+    half = len(world.memory) // 2
+    assert max(world.memory[half:]) - max(world.memory[:half]) < 100_000, world.memory

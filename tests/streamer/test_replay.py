@@ -89,3 +89,28 @@ def test_a_file_that_is_no_model_is_refused_with_2(events, tmp_path, capsys, con
     assert main(["replay", "--model", str(path), "--input", str(events), "--output", str(output)]) == 2
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_state_that_broke_is_counted(model, tmp_path, capsys):
+    path = tmp_path / "events.jsonl"
+    path.write_text("\n".join(json.dumps(event("a", hour, value)) for hour, value in ((1, 5), (2, -999), (3, 6))))
+    assert main(["replay", "--model", model, "--input", str(path), "--output", str(tmp_path / "f")]) == 0
+    assert capsys.readouterr().err == "consumed=3 accepted=3 rejected=0 resets=1\n"
+
+
+@pytest.mark.parametrize(("field", "special"), [("stream", "$key"), ("ts", "$timestamp")])
+def test_a_layout_that_needs_a_kafka_record_is_refused_with_2(model, events, tmp_path, capsys, field, special):
+    arguments = ["replay", "--model", model, "--input", str(events), "--output", str(tmp_path / "f")]
+    assert main([*arguments, f"--input.fields.{field}={special}"]) == 2
+    assert f"input.fields.{field}: found {special}, but lines of a file have neither keys" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_full_standard_output_ends_it_with_2_and_one_message(model, events):
+    command = f"{sys.executable} -m streamer replay --model {model} --input {events} --output - > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "streamer replay: --output: cannot write standard output to its end: No space left on device; "
+        "name another file\n"
+    )

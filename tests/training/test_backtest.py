@@ -1,3 +1,5 @@
+"""Backtests: scores computed by hand, and models held against naive ones."""
+
 from dataclasses import replace
 
 import numpy as np

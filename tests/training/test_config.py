@@ -1,3 +1,5 @@
+"""Settings of a training run: what is refused, and what the others follow from."""
+
 import pytest
 
 from streamer.errors import ConfigError

@@ -1,3 +1,5 @@
+"""Tidy data becomes series on the grid, or is refused by file, column and row."""
+
 import gzip
 import json
 
@@ -119,6 +121,26 @@ def test_a_wrong_file_or_column_is_refused_by_name(tidy, tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"no")
     with pytest.raises(ConfigError, match="not the parquet"):
         read_events(tmp_path / "broken.parquet", Data())
+
+
+def test_a_packed_file_that_is_cut_off_is_refused(tmp_path):
+    path = tmp_path / "data.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"stream":"a","ts":1,"value":1}\n')[:-9])
+    with pytest.raises(ConfigError, match="cannot be read: "):
+        read_events(path, Data())
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "data.csv"])
+def test_an_infinite_number_is_refused_with_its_column_and_row(tidy, name):
+    path = tidy([("a", START + HOUR, 1.0), ("a", START, None), ("b", 5, -np.inf), ("b", 6, np.inf)], name)
+    with pytest.raises(ConfigError, match=r"column 'value' is -inf in row 3, infinite in 2 rows, expected finite"):
+        read_events(path, Data())
+
+
+def test_an_infinite_covariate_is_refused_by_its_name(tmp_path):
+    (tmp_path / "data.csv").write_text("stream,ts,value,temp\na,1,2,3\na,2,2,inf\n")
+    with pytest.raises(ConfigError, match="column 'temp' is inf in row 2"):
+        read_events(tmp_path / "data.csv", Data(covariates=("temp",)))
 
 
 def test_a_step_far_too_small_is_refused_before_it_fills_the_memory(tidy):

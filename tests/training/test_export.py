@@ -1,3 +1,5 @@
+"""Exported models agree with the network they were made of; checkpoints come back whole or are refused."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,9 +114,22 @@ def test_a_checkpoint_holds_what_an_export_needs(small, tmp_path):
 def test_a_checkpoint_that_is_none_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_checkpoint(tmp_path / "absent.pt")
-    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(ConfigError, match="not a checkpoint"):
-        load_checkpoint(tmp_path / "broken.pt")
+    for content in (
+        b"not a checkpoint",
+        b"",
+        b"\x80\x02.",
+        b"PK\x03\x04",
+        b"\x80\x02]q\x00.",
+        bytes(99),
+        b'{"a": 1}\n',
+    ):
+        (tmp_path / "broken.pt").write_bytes(content)
+        with pytest.raises(ConfigError, match="not a checkpoint"):
+            load_checkpoint(tmp_path / "broken.pt")
+    for content in ([1], {"config": 1}, torch.zeros(1)):
+        torch.save(content, tmp_path / "broken.pt")
+        with pytest.raises(ConfigError, match="not a checkpoint"):
+            load_checkpoint(tmp_path / "broken.pt")
     torch.save({"weights": np.int64(3).item()}, tmp_path / "other.pt")
     with pytest.raises(ConfigError, match="not a checkpoint"):
         load_checkpoint(tmp_path / "other.pt")

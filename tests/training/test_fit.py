@@ -1,3 +1,5 @@
+"""Training: it learns, stops, repeats itself by its seed, and keeps the best it found."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The trainer's command line, from data to a backtest, and how it refuses."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The forecaster: quantiles in order, units that cancel out, and nothing seen after the origin."""
+
 from dataclasses import replace
 
 import numpy as np

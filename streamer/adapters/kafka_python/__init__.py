@@ -1,14 +1,21 @@
-"""Kafka through kafka-python, a pure Python client: `KafkaPythonClient`, and `create_topics` for the command line.
+"""Kafka through kafka-python, a pure Python client: `KafkaPythonClient`, `KafkaPythonLogReader`, and topics made.
 
-client.py       the daemon's verbs: start, poll, commit, …
-membership.py   which partitions are ours, as the group's rebalances say
-positions.py    where a partition begins, and how far it is from its end
-output.py       messages sent and confirmed; dead letters cut where their topic refuses them
-topics.py       topics checked and created
-options.py      settings as this library takes them
+client.py        the daemon's verbs: start, poll, transact, …
+membership.py    which partitions are ours, as the group's rebalances say
+transactions.py  one attempt at a transaction, and what its end means
+producer.py      the library's producer with a limit on every wait
+output.py        messages sent and confirmed
+letters.py       dead letters cut to what their topic takes
+positions.py     committed positions, where a partition begins, and how far it is from its end
+reader.py        changelogs and input read outside the group
+columns.py       records as columns
+topics.py        topics checked and created
+options.py       settings as this library takes them
+connecting.py    clients opened, or refused with the setting to mend
 """
 
 from streamer.adapters.kafka_python.client import KafkaPythonClient
-from streamer.adapters.kafka_python.topics import create_topics
+from streamer.adapters.kafka_python.reader import KafkaPythonLogReader
+from streamer.adapters.kafka_python.topics import changelog_name, create_topics, ensure_changelogs
 
-__all__ = ["KafkaPythonClient", "create_topics"]
+__all__ = ["KafkaPythonClient", "KafkaPythonLogReader", "changelog_name", "create_topics", "ensure_changelogs"]

@@ -1,130 +1,167 @@
-"""The daemon's Kafka client on kafka-python: a member of the consumer group, with a producer of its own."""
+"""The daemon's Kafka client on kafka-python: a member of the consumer group, with a transactional producer."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import (
-    CommitFailedError,
-    FencedInstanceIdError,
-    IllegalGenerationError,
-    KafkaError,
-    KafkaTimeoutError,
-    RebalanceInProgressError,
-    RetriableError,
-    UnknownBrokerIdError,
-    UnknownMemberIdError,
-)
-from kafka.structs import MemberState
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 
+from streamer.adapters.kafka_python.columns import columns
 from streamer.adapters.kafka_python.connecting import open_client, refusals
+from streamer.adapters.kafka_python.letters import LetterLimit
 from streamer.adapters.kafka_python.membership import Membership
-from streamer.adapters.kafka_python.options import (
-    DELIVERY_TIMEOUT_SECONDS,
-    consumer_options,
-    producer_options,
-    quiet_library,
-    without_secrets,
-)
+from streamer.adapters.kafka_python.options import consumer_options, quiet_library, transaction_options, without_secrets
 from streamer.adapters.kafka_python.output import Output
-from streamer.adapters.kafka_python.positions import Lag, beginnings
-from streamer.adapters.kafka_python.topics import check_topics
-from streamer.core.events import Headers, Partition, Records
-from streamer.delivery import DeliveryError, Messages, Rebalance
-from streamer.errors import StateError
+from streamer.adapters.kafka_python.positions import NOT_NOW, REBALANCING, Explain, Lag, Positions
+from streamer.adapters.kafka_python.producer import TransactionalProducer
+from streamer.adapters.kafka_python.topics import check_place, check_topics, ensure_changelogs, largest_messages
+from streamer.adapters.kafka_python.transactions import Owner, Transactions
+from streamer.core.events import Partition, Records
+from streamer.delivery import Messages, NotAMemberError, OutcomeUnknownError, Position, Rebalance
+from streamer.errors import ConfigError, StateError
 from streamer.logs import log
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 
-REVOKE_TIMEOUT_SECONDS = 10.0  # heartbeats wait for a revocation, so it ends well before the session does
-OFFSETS_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 5.0
 PARTITIONS_INTERVAL_SECONDS = 5.0
 RETRY_SECONDS = 0.1
 JOIN_SECONDS = 3.5  # a heartbeat interval, in which the other members hear of the rebalance, and a little more
-
-NOT_NOW = (RetriableError, UnknownBrokerIdError)  # brokers come and go; poll again
-REBALANCING = (CommitFailedError, RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError)
+RECONNECT_SECONDS = 5.0  # for a new producer's first connection; with the rest of `recover`, far below a poll interval
 
 
 class KafkaPythonClient:
-    """`streamer.delivery.KafkaClient`: at least once.
+    """`streamer.delivery.KafkaClient`.
 
-    `poll`, `commit`, `lag` and `close` belong to one thread. `on_revoke` runs on another one while `poll` waits
-    for it; of this client it may call only `commit`.
+    Everything belongs to one thread. `on_revoke` runs on another one while `poll` or `hold` waits for it; of this
+    client it may call only `transact`.
     """
 
     def __init__(self, kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> None:
         self._kafka = kafka
         self._input = input_
-        self._output_settings = output
+        self._output = output
+        self._transactional_id = f"{kafka.group_id}-{kafka.group_instance_id or uuid.uuid4().hex}"
+        self._explain = Explain(kafka.group_id, kafka.group_instance_id, lambda error: without_secrets(error, kafka))
         self._consumer: Any = None
-        self._output: Output | None = None
+        self._transactions: Transactions | None = None
         self._membership: Membership
+        self._positions: Positions
         self._lag: Lag
         self._partitions: Mapping[str, int] = {}
+        self._next: dict[Partition, int] = {}
+        self._batch_bytes = 0
         self._look_again = 0.0
 
     def start(self, on_revoke: Callable[[], None]) -> None:
-        """Check the topics and join the group; the first partitions come with a later `poll`.
+        """Check the topics, create missing changelogs, shut out a predecessor, and join the group.
 
         Raises ConfigError for brokers that do not answer within `kafka.connect_timeout_seconds`, a topic that does
         not exist or has too few partitions, or an option that kafka-python does not take.
         """
         quiet_library()
-        self._partitions = check_topics(self._kafka, self._input, self._output_settings)
-        producer = open_client(KafkaProducer, self._kafka, producer_options(self._kafka, self._output_settings))
-        self._output = Output(producer, self._output_settings.dead_letter_topic)
+        self._partitions = check_topics(self._kafka, self._input, self._output)
+        changelogs = ensure_changelogs(self._kafka, {topic: self._partitions[topic] for topic in self._input.topics})
+        dead = self._output.dead_letter_topic
+        largest = largest_messages(self._kafka, [self._output.topic, *changelogs, *([dead] if dead else [])])
+        self._batch_bytes = min(largest.values()) * 9 // 10  # compression may even add a little
+        limit = LetterLimit(largest.get(dead, 0), self._largest_letter)
+        owner = Owner(self._transactional_id, bool(self._kafka.group_instance_id), self._explain.readable)
+        self._transactions = Transactions(self._open_producer, Output(dead, limit), owner)
+        with refusals(self._kafka):
+            self._transactions.begin()
         self._consumer = open_client(KafkaConsumer, self._kafka, consumer_options(self._kafka))
         self._membership = Membership(self._consumer, on_revoke)
+        self._positions = Positions(self._consumer, self._input, self._explain)
         self._lag = Lag(self._consumer)
         self._consumer.subscribe(list(self._input.topics), listener=self._membership)
         with refusals(self._kafka):
             self._await_metadata()
 
     def poll(self, timeout_seconds: float, max_records: int) -> list[Records]:
-        """Records of our partitions, at most one `Records` for each; empty when none came in time.
+        """Records of running partitions, at most one `Records` for each; empty when none came in time.
 
         While the group rebalances it may take `JOIN_SECONDS` instead of the timeout.
-        Raises DeliveryError when the group has shut this member out for good.
+        Raises FencedError, DeliveryError when the group refuses this member, and StateError for an input that has
+        changed under us.
         """
         batches = self._fetch(timeout_seconds, max_records)
-        self._membership.raise_failure()
+        self._membership.check()
         self._check_partitions()
-        self._begin_fresh()
-        return [_columns(tp, batch) for tp, batch in batches.items() if Partition(*tp) in self._membership.owned]
+        found = [(Partition(*tp), batch) for tp, batch in batches.items() if Partition(*tp) in self._membership.running]
+        records = [columns(partition, batch) for partition, batch in found]
+        self._check_order(records)
+        return records
+
+    def hold(self, timeout_seconds: float) -> None:
+        """Poll without taking records."""
+        running = [TopicPartition(*partition) for partition in self._membership.running]
+        self._consumer.pause(*running)
+        try:
+            self._fetch(timeout_seconds, max_records=1)
+            self._membership.check()
+        finally:
+            self._consumer.resume(*(TopicPartition(*partition) for partition in self._membership.running))
 
     def rebalance(self) -> Rebalance | None:
         """What changed in the assignment since the last call; a partition in both sets went and came back."""
         return self._membership.rebalance()
 
-    def commit(self, output: Sequence[Messages], offsets: Mapping[Partition, int]) -> None:
-        """Make output durable, then the input offsets.
+    def resume(self, partition: Partition, offset: int) -> None:
+        """Deliver this partition's records from the offset on; nothing happens if it is no longer ours."""
+        if partition in self._membership.owned:
+            self._consumer.seek(TopicPartition(*partition), offset)
+            self._next[partition] = offset
+            self._membership.running.add(partition)
+            self._consumer.resume(TopicPartition(*partition))
 
-        1. send every message to the partition it names   2. wait until the brokers have stored each of them;
-        a dead letter refused for its size goes again, cut   3. only then commit the offsets
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position | None]:
+        """The group's committed positions, once no pending transaction can change them."""
+        return self._positions.committed(partitions)
 
-        Offsets that cannot be committed now, because the group rebalances or its coordinator is away, are
-        committed with the next ones, as long as their partition is ours. Raises DeliveryError when 2 fails
-        within its limit: nothing is committed, and whoever reads next begins with the same events.
+    def starting_offset(self, partition: Partition) -> int:
+        """Where a partition without a committed position begins, as `input.start` says."""
+        return self._positions.starting_offset(partition)
+
+    def commit_positions(self, positions: Mapping[Partition, Position]) -> None:
+        """Commit positions outside a transaction."""
+        self._check_owned(positions)
+        if not self._membership.is_stable:
+            raise NotAMemberError("the group rebalances: poll, to join it again")
+        self._positions.commit(positions)
+
+    def transact(self, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
+        """One attempt at a transaction, within about 12 s; once more if dead letters were refused for their size.
+
+        After one that was aborted, a new producer comes first: some milliseconds, at most 11 s.
+
+        1. begin   2. send every message to the partition it names, and see each confirmed
+        3. send the positions with the group's present generation, never one below 0   4. commit
         """
-        if self._output is None:
-            raise DeliveryError("commit before start")
-        revoking = self._membership.revoking
-        self._output.publish(output, REVOKE_TIMEOUT_SECONDS if revoking else DELIVERY_TIMEOUT_SECONDS)  # 1 and 2
-        self._membership.is_due(offsets)
-        if not revoking:  # else the membership commits them: here, on the library's thread, a commit cannot wait
-            self._commit_offsets()  # 3
+        if self._transactions is None:
+            raise OutcomeUnknownError("transact before start")
+        self._check_owned(positions)
+        may_look = not self._membership.revoking
+        self._transactions.transact(output, positions, self._membership.group, may_look)
+
+    def recover(self) -> None:
+        """After OutcomeUnknownError: a new producer with the same transactional id, which ends what was pending."""
+        if self._transactions is None:
+            raise OutcomeUnknownError("recover before start")
+        if self._kafka.group_instance_id and not check_place(self._kafka, self._consumer.group_metadata()):
+            raise self._explain.fenced()  # else we would shut out our successor
+        self._transactions.recover()
 
     def lag(self) -> Mapping[Partition, int]:
-        """Records between each partition's position and its end, as last seen: at most some seconds ago."""
-        return self._lag.measure(self._membership.owned)
+        """Records between each running partition's position and its end, as last seen: at most some seconds ago."""
+        return self._lag.measure(self._membership.running)
 
     def close(self) -> None:
         """Leave the group (a member with `kafka.group_instance_id` keeps its place) and close every connection."""
-        if self._output is not None:
-            self._output.close(CLOSE_TIMEOUT_SECONDS)
+        if self._transactions is not None:
+            self._transactions.abandon()
         if self._consumer is None:
             return
         self._membership.closing = True
@@ -132,6 +169,18 @@ class KafkaPythonClient:
             self._consumer.close(autocommit=False, timeout_ms=round(CLOSE_TIMEOUT_SECONDS * 1000))
         except KafkaError as error:
             log("close_failed", logging.WARNING, error=type(error).__name__)
+
+    def _open_producer(self) -> TransactionalProducer:
+        patience = RECONNECT_SECONDS if self._consumer is not None else None
+        options = transaction_options(self._kafka, self._output, self._transactional_id, self._batch_bytes, patience)
+        producer: TransactionalProducer = open_client(TransactionalProducer, self._kafka, options)
+        return producer
+
+    def _largest_letter(self) -> int | None:
+        try:
+            return largest_messages(self._kafka, [self._output.dead_letter_topic])[self._output.dead_letter_topic]
+        except ConfigError:
+            return None  # brokers are away; the transaction itself will say so
 
     def _fetch(self, timeout_seconds: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
         """Poll in slices until records come, the time is over or, during a rebalance, we have joined.
@@ -145,18 +194,15 @@ class KafkaPythonClient:
             try:
                 batches = self._consumer.poll(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
             except FencedInstanceIdError as error:
-                raise self._replaced() from error
+                raise self._explain.fenced() from error
             except (*NOT_NOW, *REBALANCING):
                 time.sleep(min(timeout_seconds, RETRY_SECONDS))  # it raised at once, so our caller would spin
                 return {}
             except KafkaError as error:
-                raise self._refused("reading", error) from error
-            if batches or self._has_joined() or time.monotonic() >= patience:
+                raise self._explain.refused("reading", error) from error
+            if batches or self._membership.is_stable or time.monotonic() >= patience:
                 return dict(batches)
             timeout_seconds = RETRY_SECONDS
-
-    def _has_joined(self) -> bool:
-        return bool(self._consumer.group_metadata().state == MemberState.STABLE)
 
     def _await_metadata(self) -> None:
         """Wait until the topics' partitions are known: a join that overtakes this knowledge never completes."""
@@ -179,69 +225,20 @@ class KafkaPythonClient:
             if count > (before := self._partitions[topic]):
                 raise StateError(
                     f"input.topics: topic {topic!r} had {before} partitions at the start and has {count} now, so its "
-                    f"streams may go elsewhere; give {self._output_settings.topic!r} as many, and start again"
+                    f"streams may go elsewhere; give {self._output.topic!r} and the changelog as many, and start again"
                 )
 
-    def _commit_offsets(self) -> None:
-        request = self._membership.request()
-        if not request:
-            return
-        try:
-            self._consumer.commit(request, timeout_ms=round(OFFSETS_TIMEOUT_SECONDS * 1000))
-            self._membership.due.clear()
-        except FencedInstanceIdError as error:
-            raise self._replaced() from error
-        except (*NOT_NOW, *REBALANCING) as error:
-            log("offsets_postponed", logging.WARNING, error=type(error).__name__)
-        except KafkaError as error:
-            raise self._refused("committing offsets", error) from error
+    def _check_order(self, records: Sequence[Records]) -> None:
+        """StateError when a partition goes back: where its end was cut off, the library begins at the earliest."""
+        for each in records:
+            if each.offsets[0] < (expected := self._next[each.partition]):
+                name = "{}-{}".format(*each.partition)
+                raise StateError(
+                    f"input {name}: expected offset {expected} or later, found {each.offsets[0]}: the topic's end was "
+                    "cut off, or it was created anew; `streamer state reset`"
+                )
+            self._next[each.partition] = each.offsets[-1] + 1
 
-    def _begin_fresh(self) -> None:
-        """Resume new partitions: at their commit, else where `input.start` says, which is committed at once.
-
-        Committed, since `latest` would otherwise be a later place after a restart, with events between lost.
-        """
-        fresh = [TopicPartition(*partition) for partition in self._membership.fresh]
-        if not fresh:
-            return
-        try:
-            committed, starts = beginnings(self._consumer, fresh, self._input)
-        except NOT_NOW as error:
-            log("start_unknown", logging.WARNING, error=type(error).__name__)
-            return
-        except KafkaError as error:
-            raise self._refused("reading committed offsets", error) from error
-        for partition, offset in (committed | starts).items():
-            self._consumer.seek(TopicPartition(*partition), offset)
-        self._membership.begin(committed | starts)
-        self._membership.is_due(starts)
-        self._commit_offsets()
-        self._consumer.resume(*fresh)
-
-    def _replaced(self) -> DeliveryError:
-        name = self._kafka.group_instance_id
-        return DeliveryError(
-            f"kafka.group_instance_id: another process of group {self._kafka.group_id!r} has taken the name {name!r}; "
-            "give each process its own"
-        )
-
-    def _refused(self, what: str, error: KafkaError) -> DeliveryError:
-        reason = without_secrets(error, self._kafka)
-        return DeliveryError(
-            f"{what} was refused: {reason}; check the group {self._kafka.group_id!r}, its other members' assignors, "
-            "and the permissions of this user on group and topics"
-        )
-
-
-def _columns(tp: Any, batch: Sequence[Any]) -> Records:
-    def headers(index: int) -> Headers:
-        return [(name, value or b"") for name, value in batch[index].headers]
-
-    return Records(
-        partition=Partition(*tp),
-        offsets=[record.offset for record in batch],
-        timestamps=[record.timestamp for record in batch],
-        keys=[record.key for record in batch],
-        values=[record.value for record in batch],
-        headers=headers,
-    )
+    def _check_owned(self, positions: Mapping[Partition, Position]) -> None:
+        if gone := positions.keys() - self._membership.owned:
+            raise NotAMemberError("not ours any more: " + ", ".join(f"{p.topic}-{p.number}" for p in sorted(gone)))

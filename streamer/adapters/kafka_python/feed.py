@@ -7,7 +7,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streamer.adapters.kafka_python.connecting import admin_client
-from streamer.adapters.kafka_python.options import DELIVERY_TIMEOUT_SECONDS, producer_options, without_secrets
+from streamer.adapters.kafka_python.options import SEND_TIMEOUT_SECONDS, producer_options, without_secrets
 from streamer.adapters.kafka_python.topics import partition_counts
 from streamer.errors import ConfigError
 from streamer.settings import KafkaSettings, OutputSettings
@@ -25,7 +25,7 @@ def feed(kafka: KafkaSettings, topic: str, events: Iterable[tuple[bytes, bytes]]
         with closing(KafkaProducer(**producer_options(kafka, OutputSettings()))) as producer:
             sent = [producer.send(topic, value, key) for key, value in events]
             for future in sent:
-                future.get(DELIVERY_TIMEOUT_SECONDS)
+                future.get(SEND_TIMEOUT_SECONDS)
     except KafkaError as error:
         raise ConfigError(f"topic {topic!r} was not written: {without_secrets(error, kafka)}") from None
     return len(sent)

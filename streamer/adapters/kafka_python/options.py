@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -12,8 +13,11 @@ from streamer.settings import KafkaSettings, OutputSettings
 
 Options = dict[str, Any]
 
-DELIVERY_TIMEOUT_SECONDS = 45.0  # and 10 s for the offsets: below the poll interval, past which we leave the group
+TRANSACTION_TIMEOUT_SECONDS = 10.0  # past it the coordinator aborts; then 30 s of a session, then the poll interval
+SEND_TIMEOUT_SECONDS = 45.0  # beyond every limit of ours: a send given up by the library would leave a gap
 MAX_REQUEST_BYTES = 64 * 2**20  # how large a record may be is for its topic to say; brokers end a connection at 100 MB
+BATCH_BYTES = 256 * 2**10  # the default of 16 KB is a dozen forecasts
+FETCH_BYTES = 2 * 2**20  # of the log reader: tried, 1 to 8 MB; small records gain, and large ones lose from 4 on
 
 DEFAULTS: Mapping[Any, Options] = {
     KafkaAdminClient: {"request_timeout_ms": 15_000},
@@ -27,34 +31,36 @@ DEFAULTS: Mapping[Any, Options] = {
     KafkaProducer: {
         "request_timeout_ms": 15_000,
         "reconnect_backoff_max_ms": 1_000,
-        "delivery_timeout_ms": int(DELIVERY_TIMEOUT_SECONDS * 1000),
-        "max_block_ms": 15_000,
-        "batch_size": 256 * 1024,  # the default of 16 KB is a dozen forecasts
+        "delivery_timeout_ms": int(SEND_TIMEOUT_SECONDS * 1000),
+        "max_block_ms": 5_000,
+        "batch_size": BATCH_BYTES,
         "metrics_enabled": False,
     },
 }
 FIXED: Mapping[Any, Options] = {
     KafkaAdminClient: {},
     KafkaConsumer: {
+        "allow_auto_create_topics": False,
         "auto_offset_reset": "earliest",  # only where retention has overtaken us: read what is left
         "enable_auto_commit": False,
-        "isolation_level": "read_committed",
+        "isolation_level": "read_committed",  # the committed positions are then the stable ones, too
         "partition_assignment_strategy": [CooperativeStickyAssignor],
     },
-    # Without idempotence: with it, one record refused as too large is fatal to a producer without transactions.
-    # One request at a time then keeps the order.
     KafkaProducer: {
         "acks": "all",
-        "enable_idempotence": False,
-        "max_in_flight_requests_per_connection": 1,
+        "allow_auto_create_topics": False,
+        "enable_idempotence": True,
         "max_request_size": MAX_REQUEST_BYTES,
     },
 }
+# The first request of a transaction is often told to come back, as the one before is still being completed.
+TRANSACTIONS: Options = {"retry_backoff_ms": 10, "transaction_timeout_ms": int(TRANSACTION_TIMEOUT_SECONDS * 1000)}
+FILES = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile")
 INSTEAD = {"auto_offset_reset": "input.start", "compression_type": "output.compression"}
 OWN = {name for options in FIXED.values() for name in options} | {
     *INSTEAD,
     "transactional_id",
-    "allow_auto_create_topics",
+    "transaction_timeout_ms",
     "key_serializer",
     "value_serializer",
     "key_deserializer",
@@ -74,10 +80,32 @@ def consumer_options(kafka: KafkaSettings) -> Options:
     return _options(KafkaConsumer, kafka) | own
 
 
+def reader_options(kafka: KafkaSettings, isolation_level: str) -> Options:
+    """For KafkaConsumer outside the group."""
+    own = {"group_id": None, "isolation_level": isolation_level, "max_partition_fetch_bytes": FETCH_BYTES}
+    del (options := _options(KafkaConsumer, kafka))["partition_assignment_strategy"]
+    return options | own
+
+
 def producer_options(kafka: KafkaSettings, output: OutputSettings) -> Options:
     """For KafkaProducer."""
     own = {"compression_type": None if output.compression == "none" else output.compression}
     return _options(KafkaProducer, kafka) | own
+
+
+def transaction_options(
+    kafka: KafkaSettings, output: OutputSettings, transactional_id: str, batch_bytes: int, connect_seconds: float | None
+) -> Options:
+    """For TransactionalProducer.
+
+    batch_bytes      the largest batch that every topic it writes to takes
+    connect_seconds  other than `kafka.connect_timeout_seconds`
+    """
+    options = producer_options(kafka, output) | TRANSACTIONS | {"transactional_id": transactional_id}
+    options["batch_size"] = min(options["batch_size"], batch_bytes)
+    if connect_seconds is not None:
+        options["bootstrap_timeout_ms"] = int(connect_seconds * 1000)
+    return options
 
 
 def check_options(kafka: KafkaSettings) -> None:
@@ -93,6 +121,8 @@ def check_options(kafka: KafkaSettings) -> None:
             raise ConfigError(f"kafka.options.{name}: kafka-python has no such option{hint}")
         if (expected := _kind(known[name])) and _kind(value) != expected:
             raise ConfigError(f"kafka.options.{name}: expected {expected}, found {_kind(value)}")
+        if name in FILES and not Path(str(value)).is_file():  # the library would say so in a traceback
+            raise ConfigError(f"kafka.options.{name}: found ***, which is not a file here; name a PEM file")
 
 
 def quiet_library() -> None:

@@ -1,52 +1,131 @@
-"""Where a partition begins, and how far it is from its end."""
+"""The group's committed positions, where a partition without one begins, and how far each is from its end."""
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import IllegalStateError, KafkaError
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    RetriableError,
+    UnknownBrokerIdError,
+    UnknownMemberIdError,
+)
+from kafka.structs import OffsetAndMetadata
 
 from streamer.core.events import Partition
+from streamer.delivery import DeliveryError, FencedError, NotAMemberError, NotNowError, Position
 from streamer.logs import log
 from streamer.settings import InputSettings
 
-START_TIMEOUT_MS = 5_000
+ANSWER_SECONDS = 1.0  # the loop polls in between, and asks again
+COMMIT_SECONDS = 5.0
 LAG_INTERVAL_SECONDS = 5.0
 LAG_TIMEOUT_MS = 250  # a slow broker costs the loop at most a twentieth of its time
 
+NOT_NOW = (RetriableError, UnknownBrokerIdError)  # brokers come and go
+REBALANCING = (CommitFailedError, RebalanceInProgressError, IllegalGenerationError, UnknownMemberIdError)
 
-def beginnings(
-    consumer: KafkaConsumer, partitions: Collection[TopicPartition], input_: InputSettings
-) -> tuple[dict[Partition, int], dict[Partition, int]]:
-    """Where partitions begin: those with a committed offset there, the others as `input.start` says.
 
-    Raises a retriable KafkaError when the brokers do not answer in time.
+class Positions:
+    """What the group's coordinator knows, asked for with a limit.
+
+    explain  makes errors that no repetition mends into what the daemon raises
     """
-    asked = {p: consumer.committed(p, timeout_ms=START_TIMEOUT_MS) for p in partitions}
-    committed = {Partition(*p): offset for p, offset in asked.items() if offset is not None}
-    without = [p for p, offset in asked.items() if offset is None]
-    return committed, _starts(consumer, without, input_) if without else {}
+
+    def __init__(self, consumer: KafkaConsumer, input_: InputSettings, explain: "Explain") -> None:
+        self._consumer = consumer
+        self._input = input_
+        self._explain = explain
+        self._unanswered: set[Partition] = set()
+
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position | None]:
+        """The stable committed positions: the library asks for these where it reads `read_committed`."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        with self._not_now("reading committed positions"):
+            return {partition: self._committed(partition, deadline) for partition in partitions}
+
+    def starting_offset(self, partition: Partition) -> int:
+        """Where a partition without a committed position begins."""
+        consumer, asked = self._consumer, TopicPartition(*partition)
+        limit = round(ANSWER_SECONDS * 1000)
+        with self._not_now("looking for the starting position"):
+            if self._input.start_ms is not None:
+                found = consumer.offsets_for_times({asked: self._input.start_ms}, timeout_ms=limit)[asked]
+                if found is not None:
+                    return int(found.offset)
+            if self._input.start == "earliest":
+                return int(consumer.beginning_offsets([asked], timeout_ms=limit)[asked])
+            return int(consumer.end_offsets([asked], timeout_ms=limit)[asked])
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """Commit outside a transaction."""
+        request = {TopicPartition(*p): OffsetAndMetadata(at.offset, at.metadata, -1) for p, at in positions.items()}
+        with self._not_now("committing positions"):
+            self._consumer.commit(request, timeout_ms=round(COMMIT_SECONDS * 1000))
+
+    def _committed(self, partition: Partition, deadline: float) -> Position | None:
+        # A question that was given up stays with the library, and its answer, however old by now, would be the next
+        # one's: then we ask twice.
+        stale = partition in self._unanswered
+        self._unanswered.add(partition)
+        for _ in range(2 if stale else 1):
+            limit = max(0.0, deadline - time.monotonic())
+            found = self._consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=limit * 1000)
+        self._unanswered.discard(partition)
+        return None if found is None else Position(int(found.offset), found.metadata or "")
+
+    @contextmanager
+    def _not_now(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FencedInstanceIdError as error:
+            raise self._explain.fenced() from error
+        except REBALANCING as error:
+            raise NotAMemberError(f"{what}: {type(error).__name__}") from None
+        except NOT_NOW as error:
+            raise NotNowError(f"{what}: {type(error).__name__}: {self._explain.readable(error)}") from None
+        except KafkaError as error:
+            raise self._explain.refused(what, error) from error
 
 
-def _starts(
-    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], input_: InputSettings
-) -> dict[Partition, int]:
-    if input_.start_ms is not None:
-        found = consumer.offsets_for_times(dict.fromkeys(partitions, input_.start_ms), timeout_ms=START_TIMEOUT_MS)
-        ends = consumer.end_offsets(partitions, timeout_ms=START_TIMEOUT_MS)
-        offsets = {p: ends[p] if found[p] is None else found[p].offset for p in partitions}
-    elif input_.start == "latest":
-        offsets = consumer.end_offsets(partitions, timeout_ms=START_TIMEOUT_MS)
-    else:
-        offsets = consumer.beginning_offsets(partitions, timeout_ms=START_TIMEOUT_MS)
-    return {Partition(*p): offset for p, offset in offsets.items()}
+class Explain:
+    """Errors of the library as the daemon tells them.
+
+    readable  an error's text without secrets
+    """
+
+    def __init__(self, group_id: str, name: str, readable: Callable[[object], str]) -> None:
+        self._group_id = group_id
+        self._name = name
+        self.readable = readable
+
+    def fenced(self) -> FencedError:
+        """Another process has our name in the group."""
+        return FencedError(
+            f"kafka.group_instance_id: another process of group {self._group_id!r} has taken the name {self._name!r}; "
+            "give each process its own"
+        )
+
+    def refused(self, what: str, error: KafkaError) -> DeliveryError:
+        """The brokers say no, and will again."""
+        return DeliveryError(
+            f"{what} was refused: {type(error).__name__}: {self.readable(error)}; check the group "
+            f"{self._group_id!r}, its other members' assignors, and the permissions of this user on group and topics"
+        )
 
 
 class Lag:
     """Records between each partition's position and its end, asked for now and then and with little patience.
 
-    The end is the last stable offset: what a `read_committed` consumer can read up to.
+    The end is the last stable offset: what a `read_committed` consumer can read up to. (The library's own lag metric
+    counts to the high watermark, so it would never be 0 while a transaction is open.)
     """
 
     def __init__(self, consumer: KafkaConsumer) -> None:

@@ -3,11 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kafka.errors import NoError, RetriableError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import (
+    AuthorizationError,
+    NoError,
+    RetriableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from kafka.structs import ConsumerGroupMetadata
 
 from streamer.adapters.kafka_python.connecting import admin_client
 from streamer.errors import ConfigError
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
+
+CHANGELOG_SETTINGS = {
+    "cleanup.policy": "compact",
+    "segment.bytes": 64 * 2**20,
+    "min.cleanable.dirty.ratio": 0.2,
+    "delete.retention.ms": 24 * 3_600_000,  # far beyond any restore, which needs the tombstones it has come past
+    "max.compaction.lag.ms": 10 * 60_000,
+}
+LARGEST_MESSAGE = "max.message.bytes"
+USUAL_LARGEST_BYTES = 1_000_000  # a little below Kafka's default of 1,048,588
+
+
+def changelog_name(group_id: str, topic: str) -> str:
+    """The topic that holds the snapshots of an input topic's streams."""
+    return f"{group_id}-{topic}-changelog"
 
 
 def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> Mapping[str, int]:
@@ -49,14 +73,71 @@ def partition_counts(admin: Any, topics: Sequence[str]) -> Mapping[str, int]:
     return counts
 
 
-def create_topics(kafka: KafkaSettings, topics: Sequence[str], partitions: int, replication: int = -1) -> list[str]:
+def ensure_changelogs(kafka: KafkaSettings, inputs: Mapping[str, int]) -> list[str]:
+    """Create the missing changelogs of input topics, and return the names of all of them.
+
+    inputs  the number of partitions of each input topic
+
+    Raises ConfigError for an existing one that has other partitions than its input.
+    """
+    names = {topic: changelog_name(kafka.group_id, topic) for topic in inputs}
+    with admin_client(kafka) as admin:
+        found = partition_counts(admin, list(names.values()))
+    for topic, name in names.items():
+        if found[name] == 0:
+            create_topics(kafka, [name], inputs[topic], settings=CHANGELOG_SETTINGS)
+        elif found[name] != inputs[topic]:
+            raise ConfigError(
+                f"kafka.group_id: changelog {name!r} has {found[name]} partitions, but its input {topic!r} has "
+                f"{inputs[topic]}, so its states belong to other streams now; delete it to start afresh "
+                f"(`kafka-topics.sh --bootstrap-server {kafka.bootstrap_servers} --delete --topic {name}`), "
+                "or take another kafka.group_id"
+            )
+    return list(names.values())
+
+
+def largest_messages(kafka: KafkaSettings, topics: Sequence[str]) -> Mapping[str, int]:
+    """How large a record of each topic may be; the usual size where the brokers may not tell us."""
+    with admin_client(kafka) as admin:
+        asked = [ConfigResource(ConfigResourceType.TOPIC, topic, [LARGEST_MESSAGE]) for topic in topics]
+        try:
+            told = admin.describe_configs(asked, config_filter="all").get("topic", {})
+        except AuthorizationError:
+            told = {}
+    largest = {topic: told.get(topic, {}).get(LARGEST_MESSAGE, {}).get("value") for topic in topics}
+    return {topic: int(value or USUAL_LARGEST_BYTES) for topic, value in largest.items()}
+
+
+def check_place(kafka: KafkaSettings, member: ConsumerGroupMetadata) -> bool:
+    """Whether our name in the group is still ours, or nobody's, as far as the brokers answer."""
+    try:
+        with admin_client(kafka) as admin:
+            group = admin.describe_groups([kafka.group_id])[kafka.group_id]
+    except (ConfigError, KeyError):
+        return True  # what cannot be known now comes out when positions are committed
+    return all(
+        each["member_id"] == member.member_id
+        for each in group["members"]
+        if each.get("group_instance_id") == kafka.group_instance_id
+    )
+
+
+def create_topics(
+    kafka: KafkaSettings,
+    topics: Sequence[str],
+    partitions: int,
+    replication: int = -1,
+    settings: Mapping[str, object] | None = None,
+) -> list[str]:
     """Create those of the topics that do not exist, and return their names.
 
     replication  copies of each partition; -1: as many as the cluster makes by default
+    settings     topic settings by Kafka's names for them
 
     Raises ConfigError for an unreachable broker, and for a topic that the cluster refuses, with its reason.
     """
-    wanted = {"num_partitions": partitions, "replication_factor": replication}
+    configs = {name: str(value) for name, value in (settings or {}).items()}
+    wanted = {"num_partitions": partitions, "replication_factor": replication, "configs": configs}
     with admin_client(kafka) as admin:
         missing = [topic for topic, count in partition_counts(admin, topics).items() if count == 0]
         if not missing:

@@ -66,3 +66,30 @@ def test_the_input_is_not_written_over(tmp_path):
     with pytest.raises(ConfigError, match="is the input too"):
         open_output(str(path), str(path))
     assert path.read_bytes() == b"precious\n"
+
+
+PACKED = gzip.compress(b"".join(b"%d\n" % n for n in range(10_000)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [PACKED[: len(PACKED) // 2], b"one\ntwo\n", PACKED[:50] + bytes(99) + PACKED[149:], PACKED[:-8] + bytes(8)],
+    ids=["cut off", "not packed", "damaged", "wrong checksum"],
+)
+def test_a_packed_file_that_cannot_be_unpacked_to_its_end_is_refused(tmp_path, content):
+    path = tmp_path / "events.jsonl.gz"
+    path.write_bytes(content)
+    with (
+        open_input(str(path)) as source,
+        pytest.raises(ConfigError, match=r"^--input: cannot read 'events\.jsonl\.gz' t"),
+    ):
+        list(read_records(source, path.name, 100))
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20])
+def test_an_output_that_is_full_is_refused(size):
+    with (
+        pytest.raises(ConfigError, match=r"^--output: cannot write '/dev/full' to its end: No space left on device"),
+        open_output("/dev/full", "-") as sink,
+    ):
+        sink.write(b"x" * size)

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 import streamer
-from streamer.adapters.metrics import BatchHistogram, Metrics
+from streamer.adapters.metrics import TRANSACTION_RESULTS, UNUSED_REASONS, BatchHistogram, Metrics
 from streamer.core.contract import Block, Manifest
 from streamer.core.decoding import Rejection
 from streamer.core.events import NO_TIMESTAMP, REASONS, Partition, Records
@@ -49,6 +49,8 @@ def outcome(accepted, reasons=(), resets=0):
         records=records,
         index=np.arange(accepted),
         stream=["s"] * accepted,
+        row=np.zeros(accepted, np.int64),
+        born=np.zeros(accepted, bool),
         origin=np.zeros(accepted, np.int64),
         warm=np.ones(accepted, bool),
         quantiles=np.zeros((accepted, 1, 1), np.float32),
@@ -111,12 +113,59 @@ def test_a_block_counts_its_rows_its_longest_row_and_what_was_only_padding(metri
 
 def test_a_commit_counts_what_it_published_and_how_long_that_took(metrics):
     metrics.committed(np.array([1_000, 2_000]), dead_letters=3, seconds=0.03, now_ms=2_500)
-    assert value(metrics, "streamer_commits_total") == 1
     assert value(metrics, "streamer_forecasts_published_total") == 2
     assert value(metrics, "streamer_dead_letters_published_total") == 3
     assert value(metrics, "streamer_commit_seconds_sum") == 0.03
     assert value(metrics, "streamer_end_to_end_seconds_count") == 2
     assert value(metrics, "streamer_end_to_end_seconds_sum") == 2.0
+
+
+def test_every_end_of_an_attempt_is_counted_and_there_from_the_start(metrics):
+    assert {r: value(metrics, "streamer_transactions_total", result=r) for r in TRANSACTION_RESULTS} == (
+        dict.fromkeys(TRANSACTION_RESULTS, 0)
+    )
+    metrics.transaction("aborted")
+    metrics.transaction("committed")
+    metrics.transaction("aborted")
+    assert value(metrics, "streamer_transactions_total", result="aborted") == 2
+    assert value(metrics, "streamer_transactions_total", result="committed") == 1
+
+
+def test_snapshots_are_counted_with_their_bytes(metrics):
+    metrics.snapshots_written(3, 300)
+    metrics.snapshots_written(1, 100)
+    assert value(metrics, "streamer_snapshots_written_total") == 4
+    assert value(metrics, "streamer_snapshot_bytes_total") == 400
+
+
+def test_what_a_restart_would_replay_is_known_of_the_partitions_that_are_here(metrics):
+    metrics.dirty(5, {EVENTS_3: 70, EVENTS_4: 0})
+    assert value(metrics, "streamer_dirty_streams") == 5
+    assert value(metrics, "streamer_low_water_distance_records", topic="events", partition="3") == 70
+    metrics.dirty(0, {EVENTS_4: 2})
+    assert value(metrics, "streamer_low_water_distance_records", topic="events", partition="3") is None
+    assert value(metrics, "streamer_low_water_distance_records", topic="events", partition="4") == 2
+
+
+def test_a_restore_counts_its_time_its_snapshots_and_its_replay(metrics):
+    metrics.restored(0.7, snapshots=12, replayed=34)
+    assert value(metrics, "streamer_restore_seconds_sum") == 0.7
+    assert value(metrics, "streamer_restored_snapshots_total") == 12
+    assert value(metrics, "streamer_replayed_records_total") == 34
+
+
+def test_streams_that_start_fresh_in_a_restore_are_counted_by_reason(metrics):
+    metrics.snapshots_unused("foreign", 7)
+    counts = {reason: value(metrics, "streamer_snapshots_unused_total", reason=reason) for reason in UNUSED_REASONS}
+    assert counts == {"foreign": 7, "corrupt": 0, "truncated": 0}
+
+
+def test_rebalances_and_fencings_are_counted(metrics):
+    metrics.rebalanced()
+    metrics.rebalanced()
+    metrics.fenced()
+    assert value(metrics, "streamer_rebalances_total") == 2
+    assert value(metrics, "streamer_fencings_total") == 1
 
 
 def test_a_record_from_a_clock_that_runs_ahead_took_no_time(metrics):
@@ -233,6 +282,7 @@ def test_every_metric_explains_itself(metrics):
 def exposed(metrics):
     """Name → type and labels, from the text that Prometheus reads."""
     metrics.lag_seen({EVENTS_3: 1})
+    metrics.dirty(1, {EVENTS_3: 1})
     manifest = Manifest(
         contract=1,
         name="m",

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -228,6 +229,11 @@ def test_a_state_of_a_foreign_type_is_refused(refusal, type_):
     outputs = f"float[N, 3, 3] quantiles, {type_}[B, 2] next_state_x"
     message = refusal(models.handmade(inputs=f"{type_}[B, 2] state_x", outputs=outputs, body=body))
     assert "expected input 'state_x' to be one of bool, float16" in message
+
+
+def test_weights_in_another_file_are_refused_before_that_is_read(refusal, tmp_path):
+    onnx.save(models.gru(), tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0)
+    assert "some of its weights are in another file" in refusal((tmp_path / "model.onnx").read_bytes())
 
 
 def test_an_output_that_was_left_open_and_comes_out_wrong_is_refused(refusal):

@@ -13,7 +13,6 @@ from streamer.core.contract import (
     StateSpec,
     TensorSpec,
     check_signature,
-    fingerprint,
     parse_manifest,
 )
 from streamer.errors import ContractError
@@ -89,6 +88,15 @@ def test_metadata_without_a_manifest_is_refused_with_the_key_that_was_expected()
         ({"name": "a@b"}, "name", "should match pattern", "found 'a@b'"),
         ({"version": ""}, "version", "at least 1 character", "found ''"),
         ({"levels": [0.1, 1.0]}, "levels.1", "less than 1", "found 1.0"),
+        ({"warmup_steps": 10**9 + 1}, "warmup_steps", "less than or equal to 1000000000", "found 1000000001"),
+        ({"step_ms": 10**13}, "step_ms", "less than or equal to 3162240000000", "found 10000000000000"),
+        ({"offset_ms": 10**15}, "offset_ms", "less than or equal to 253402300799999", "found 1000000000000000"),
+        ({"offset_ms": -(10**15)}, "offset_ms", "greater than or equal to -253402300799999", "found -1000000"),
+        ({"offset_ms": 10**30}, "offset_ms", "less than or equal to 253402300799999", "found 1000000"),
+        ({"horizon": 10**9}, "horizon", "less than or equal to 100000", "found 1000000000"),
+        ({"horizon": 50_000}, "manifest", "a forecast may hold 100000 numbers", "horizon 50000 with 3 levels"),
+        ({"covariates": [f"c{i}" for i in range(256)]}, "covariates", "at most 255 items", "256"),
+        ({"static": {f"c{i}": [] for i in range(256)}}, "static", "at most 255 items", "not more"),
         ({"warmup_steps": -1}, "warmup_steps", "greater than or equal to 0", "found -1"),
         ({"surplus": True}, "surplus", "not permitted", "found True"),
         ({"step_ms": None}, "manifest", 'a number on a "regular" grid', "found grid 'regular' with step_ms None"),
@@ -253,6 +261,24 @@ def test_a_next_state_without_its_state_is_refused():
         check(next_state_x=spec("next_state_x", "float32", None, 4))
 
 
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        ({"x": (1 << 24, 2)}, "a stream's state may have 67108864 bytes, found 134217984; make it smaller"),
+        ({f"s{i}": (1,) for i in range(255)}, "a model may have 255 states, found 256; join some"),
+        ({"x" * 256: (1,)}, "a state's name may have 255 bytes, found 'xxx"),
+    ],
+)
+def test_more_state_than_a_snapshot_can_hold_is_refused(states, message):
+    specs = {
+        prefix + name: spec(prefix + name, "float32", None, *shape)
+        for name, shape in states.items()
+        for prefix in ("state_", "next_state_")
+    }
+    with pytest.raises(ContractError, match=re.escape(f"model.onnx: {message}")):
+        check(**specs)
+
+
 @pytest.mark.parametrize("name", ["future", "hidden", "next_hidden"])
 def test_a_tensor_that_the_contract_does_not_know_is_refused_by_name(name):
     with pytest.raises(ContractError, match=rf"unexpected tensor '{name}'; the contract knows emit, length"):
@@ -262,57 +288,3 @@ def test_a_tensor_that_the_contract_does_not_know_is_refused_by_name(name):
 def test_categories_that_the_manifest_does_not_name_are_refused():
     with pytest.raises(ContractError, match="unexpected tensor 'static'"):
         check_signature(manifest(static={}), *tensors(), "model.onnx")
-
-
-# the fingerprint
-
-
-def print_of(model) -> str:
-    text = next(p.value for p in model.metadata_props if p.key == MANIFEST_KEY)
-    return fingerprint(model.SerializeToString(), parse(text))
-
-
-def test_the_fingerprint_ignores_the_manifest_s_optional_line():
-    model = models.echo()
-    said = models.with_manifest(model, created="2026-11-23T02:00:00Z", data_digest="sha256:1", scores={"mase": 0.8})
-    assert print_of(said) == print_of(model)
-
-
-def test_the_fingerprint_ignores_who_made_the_file_and_the_order_of_the_manifest():
-    model = models.echo()
-    text = next(p for p in model.metadata_props if p.key == MANIFEST_KEY)
-    before = print_of(model)
-    text.value = json.dumps(dict(reversed(json.loads(text.value).items())), indent=1)
-    model.producer_name, model.producer_version, model.model_version = "another exporter", "9", 9
-    assert print_of(model) == before
-
-
-@pytest.mark.parametrize(
-    "change", [{"version": "2"}, {"offset_ms": 1}, {"warmup_steps": 1}, {"levels": [0.1, 0.5, 0.8]}]
-)
-def test_the_fingerprint_changes_with_every_other_entry_of_the_manifest(change):
-    assert print_of(models.with_manifest(models.echo(), **change)) != print_of(models.echo())
-
-
-def test_the_fingerprint_changes_with_a_weight():
-    assert print_of(models.gru(seed=1)) != print_of(models.gru(seed=2))
-    assert print_of(models.gru(seed=1)) == print_of(models.gru(seed=1))
-
-
-def test_the_fingerprint_changes_with_the_operator_set():
-    model = models.echo()
-    before = print_of(model)
-    model.opset_import[0].version += 1
-    assert print_of(model) != before
-
-
-def test_the_fingerprint_skips_protobuf_fields_of_fixed_size():
-    model = models.echo().SerializeToString()
-    fixed_32, fixed_64 = b"\xf5\x06" + bytes(4), b"\xf1\x06" + bytes(8)  # field 110, wire types 5 and 1
-    assert fingerprint(fixed_32 + model + fixed_64, manifest()) == fingerprint(model, manifest())
-
-
-@pytest.mark.parametrize("garbage", [b"\xff", b"\x3a\x05abc", b"\x3a", b"\x0b\x0c", b"\xff" * 99], ids=repr)
-def test_the_fingerprint_of_a_truncated_or_foreign_file_is_refused(garbage):
-    with pytest.raises(ContractError, match="gru-64@3: its file is truncated or not an ONNX model"):
-        fingerprint(garbage, manifest())

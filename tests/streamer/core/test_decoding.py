@@ -189,22 +189,35 @@ likely = st.fixed_dictionaries(
 )
 
 
-def reason_of(value):
+plain = st.fixed_dictionaries(
+    {"stream": st.sampled_from(["a", "b" * 50]), "ts": st.integers(0, 10**13), "value": st.none() | st.floats(-9, 9)}
+)
+
+
+def reason_of(decoder, value):
     try:
-        _, _, numbers, _ = RICH.understand(value, None, None)
+        _, _, numbers, _ = decoder.understand(value, None, None)
     except EventError as refused:
         return refused.reason
     return "out_of_range" if np.nanmax(np.abs(np.array(numbers, float)), initial=0) > 1e15 else None
 
 
-@given(st.lists(likely, max_size=8))
-def test_the_fast_way_and_the_exact_way_agree_on_every_record(documents):
+@given(st.lists(plain) | st.lists(likely, max_size=8), st.sampled_from([1, 20, 60, 127, 128, 129, 200, 1 << 20]))
+def test_the_fast_way_and_the_exact_way_agree_on_every_record(documents, max_record_bytes):
+    decoder = Decoder(Layout(), ("temp", "wind"), {"site": ("north", "south")}, Limits(max_record_bytes))
     raw = records([json.dumps(d).encode() for d in documents])
-    events = RICH.decode(raw)
+    events = decoder.decode(raw)
     assert sorted([*events.index.tolist(), *(r.index for r in events.rejected)]) == list(range(len(raw)))
     for at, i in enumerate(events.index.tolist()):
-        stream, ts, numbers, codes = RICH.understand(raw.values[i], None, None)
+        stream, ts, numbers, codes = decoder.understand(raw.values[i], None, None)
         assert (stream, ts, codes) == (events.stream[at], int(events.ts[at]), events.codes[at].tolist())
         np.testing.assert_array_equal(events.values[at], np.array(numbers, float))
     for rejection in events.rejected:
-        assert reason_of(raw.values[rejection.index]) == rejection.reason
+        assert reason_of(decoder, raw.values[rejection.index]) == rejection.reason
+
+
+def test_a_small_limit_on_bytes_holds_whatever_else_is_in_the_batch():
+    decoder = Decoder(Layout(), (), {}, Limits(max_record_bytes=50))
+    for others in ([], [b"x" * 300]):
+        events = decoder.decode(records([altered(stream="s" * 40), *others]))
+        assert events.rejected[0].reason == "too_large"

@@ -25,7 +25,17 @@ def forecasts(quantiles, streams, offsets, origin=1_700_000_000_000, topic="even
     n = len(streams)
     raw = Records(Partition(topic, 3), offsets, None, [None] * len(offsets), [b""] * len(offsets))
     index = np.arange(len(offsets) - n, len(offsets))
-    return Forecasts(raw, index, streams, np.full(n, origin), np.arange(n) > 0, np.asarray(quantiles, np.float32), [])
+    return Forecasts(
+        raw,
+        index,
+        streams,
+        index,
+        index < 0,
+        np.full(n, origin),
+        np.arange(n) > 0,
+        np.asarray(quantiles, np.float32),
+        [],
+    )
 
 
 def test_a_forecast_looks_like_this():

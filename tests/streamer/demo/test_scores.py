@@ -94,6 +94,8 @@ def test_only_forecasts_from_the_test_on_are_kept_each_at_its_stream_and_hour():
         Records(Partition("file", 0), range(3), None, [None] * 3, [b""] * 3),
         np.arange(3),
         ["b/x", "a/x", "b/x"],
+        np.array([1, 0, 1]),
+        np.zeros(3, bool),
         np.array([95, 96, 100]) * HOUR_MS,
         np.ones(3, bool),
         np.arange(18, dtype=np.float32).reshape(3, 2, 3),

@@ -1,0 +1,50 @@
+"""The ledger against a dictionary: which streams are dirty since when, whatever is cleaned or forgotten in between."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.core.arena import Arena
+from streamer.core.ledger import Ledger
+
+STREAMS = "abcdef"
+ROWS = st.sets(st.sampled_from(STREAMS), max_size=4)
+STEPS = st.one_of(
+    st.tuples(st.just("changed"), st.lists(st.sampled_from(STREAMS), max_size=5)),
+    st.tuples(st.just("clean"), ROWS),
+    st.tuples(st.just("forget"), ROWS),
+)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_a_stream_is_dirty_from_its_first_change_until_it_is_cleaned_or_forgotten(steps):
+    arena = Arena((), 0, len(STREAMS))
+    ledger = Ledger(arena)
+    row: dict[str, int] = {}
+    dirty: dict[str, tuple[int, float]] = {}  # in the order in which they became so
+    offset = 0
+    for now, (what, streams) in enumerate(steps):
+        for stream in streams:
+            if stream not in row:
+                found = arena.allocate(stream)
+                assert found is not None
+                row[stream] = found
+        rows = np.array([row[stream] for stream in streams], np.int64)
+        if what == "changed":
+            for i, stream in enumerate(streams):
+                dirty.setdefault(stream, (offset + i, now))
+            ledger.changed(rows, np.arange(offset, offset + len(streams)), now)
+            offset += len(streams) + 1
+        else:
+            for stream in streams:
+                dirty.pop(stream, None)
+            if what == "clean":
+                ledger.clean(rows)
+            else:
+                arena.release([row.pop(stream) for stream in streams])
+        assert len(ledger) == len(dirty)
+        assert ledger.low_water(offset) == min((at for at, _ in dirty.values()), default=offset)
+        for limit in (0, 1, 3, 9):
+            for before in (now - 2, now):
+                due = [row[stream] for stream, (_, since) in dirty.items() if since <= before]
+                assert ledger.due(before, limit).tolist() == due[:limit]

@@ -1,13 +1,13 @@
 """A model file on onnxruntime: loaded, held against the contract, and advanced block by block."""
 
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from streamer.core.conformance import check_conformance
 from streamer.core.contract import (
     NEXT_STATE_PREFIX,
     STATE_PREFIX,
@@ -63,7 +63,7 @@ class OnnxModel:
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = FATAL_ONLY  # an error comes as an exception, and is not said twice
         self._outputs = ["quantiles", *(NEXT_STATE_PREFIX + s.name for s in self.signature.states)]
-        self._dry_run()
+        check_conformance(self, self.path)  # also the warm-up of the first real call
 
     def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
         """Quantiles (N, H, Q) at the emitted positions, and each row's state after its last step."""
@@ -79,51 +79,6 @@ class OnnxModel:
             feeds["static"] = block.static
         quantiles, *next_state = self._session.run(self._outputs, feeds, self._run_options)
         return quantiles, next_state
-
-    def _dry_run(self) -> None:
-        """Advance empty streams once in every shape the daemon uses; also the warm-up of the first real call."""
-        horizon, levels = self.manifest.horizon, len(self.manifest.levels)
-        steps = (1,) if self.signature.max_steps == 1 else (1, 3)
-        for b, t, emitted in product((1, 2), steps, (True, False)):
-            block = empty_block(self.manifest.covariates, self.manifest.static, self.signature, b, t, emitted)
-            state = [np.zeros((b, *s.shape), s.dtype) for s in self.signature.states]
-            try:
-                quantiles, next_state = self.advance(block, state)
-            except Exception as error:  # onnxruntime raises a type of its own per status code
-                raise ContractError(
-                    f"{self.path}: fails on an empty stream with B={b}, T={t}, N={len(block.emit)}: "
-                    f"{str(error).splitlines()[0]:.300}"
-                ) from None
-            expected = (len(block.emit), horizon, levels)
-            if quantiles.shape != expected:
-                raise ContractError(
-                    f'{self.path}: manifest says horizon {horizon} and {levels} levels, so "quantiles" should be '
-                    f"{expected}, found {quantiles.shape}; export it again with `training export`"
-                )
-            for name, new, old in zip(self._state_inputs, next_state, state, strict=True):
-                if new.shape != old.shape:
-                    raise ContractError(f'{self.path}: "next_{name}" should be {old.shape}, found {new.shape}')
-
-
-def empty_block(
-    covariates: Sequence[str],
-    static: Sequence[str] | dict[str, tuple[str, ...]],
-    signature: Signature,
-    streams: int,
-    steps: int,
-    emitted: bool,
-) -> Block:
-    """A block of `streams` rows with nothing observed; every last step is emitted, or none."""
-    shape = (streams, steps, 1 + len(covariates))
-    last = np.arange(1, streams + 1, dtype=np.int64) * steps - 1
-    return Block(
-        value=np.zeros(shape, signature.value_dtype),
-        observed=np.zeros(shape, np.float32),
-        time=np.zeros(shape[:2], np.int64),
-        length=np.full(streams, steps, np.int64),
-        emit=last if emitted else last[:0],
-        static=np.zeros((streams, len(static)), np.int64),
-    )
 
 
 def _session(path: str, content: bytes, providers: Sequence[str], threads: int) -> ort.InferenceSession:

@@ -68,7 +68,8 @@ class Manifest(BaseModel):
             raise ValueError(f"levels must be increasing, found {list(self.levels)}")
         if self.horizon * len(self.levels) > MAX_NUMBERS:
             raise ValueError(
-                f"a forecast may hold {MAX_NUMBERS} numbers, found horizon {self.horizon} with {len(self.levels)} levels"
+                f"a forecast may hold {MAX_NUMBERS} numbers, found horizon {self.horizon} "
+                f"with {len(self.levels)} levels"
             )
         for what, names in (("covariates", self.covariates), *self.static.items()):
             if len(set(names)) != len(names):

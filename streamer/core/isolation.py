@@ -2,6 +2,10 @@
 
 A state is broken when it holds a number that is not finite or has exploded, or when its forecast is not finite.
 Inputs are finite before they come here, so a break is the model's own.
+
+States are seen after a call and forecasts at the steps that emit one, so a break between two of them is found because
+it lasts: the contract says that a state that broke stays so for the rest of a call. A model whose states heal
+themselves would be reset or not depending on where the blocks were cut.
 """
 
 from collections.abc import Iterator, Sequence

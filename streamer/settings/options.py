@@ -134,7 +134,9 @@ class InputSettings(Section):
 class OutputSettings(Section):
     topic: Topic = Field(default="forecasts", description="Topic the forecasts are published to.")
     dead_letter_topic: TopicOrNone = Field(
-        default="", description="Topic for records that cannot be used. Empty: they are counted only, and lost."
+        default="",
+        description="Topic for records that cannot be used; each goes to its own partition number, "
+        "modulo the partitions there are. Empty: they are counted only, and lost.",
     )
     compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
         default="lz4",

@@ -96,7 +96,7 @@ def test_the_file_says_nothing_of_the_machine_that_made_it(small):
 def test_b_t_and_n_are_open_and_n_may_be_zero(small, tmp_path):
     *_, content = small
     (tmp_path / "model.onnx").write_bytes(content)
-    model = OnnxModel(tmp_path / "model.onnx")  # runs B 1 and 2, T 1 and 3, N 0 and B
+    model = OnnxModel(tmp_path / "model.onnx")  # tries several of each
     assert model.signature.max_steps is None
     assert {s.name for s in model.signature.states} == {"ring", "anchor", "habit", "hidden"}
 

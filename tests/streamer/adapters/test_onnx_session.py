@@ -1,19 +1,21 @@
 """A model file on onnxruntime: what is loaded, what is refused, and what a block gives."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
-from streamer.adapters.onnx_session import OnnxModel, empty_block
+from streamer.adapters.onnx_session import OnnxModel
 from streamer.core.contract import Block
 from streamer.errors import ConfigError, ContractError
 from tests import models
 
 EMPTY_QUANTILES = """
-    zeros = Cast <to = 1> (emit)
+    positions = Cast <to = 1> (emit)
+    zeros = Sub (positions, positions)
     column = Constant <value_ints = [-1, 1, 1]> ()
     cube = Reshape (zeros, column)
 """
@@ -101,7 +103,7 @@ def test_values_of_double_precision_reach_the_graph_whole(load):
 
 def test_nothing_emitted_gives_no_forecasts_and_the_same_state(load):
     model = load(models.echo(covariates=("temp",)))
-    rows = empty_block(model.manifest.covariates, model.manifest.static, model.signature, 3, 2, emitted=False)
+    rows = replace(block(model, [[5, 6]] * 3), emit=np.zeros(0, np.int64))
     quantiles, (_, steps, _) = model.advance(rows, new_state(model, 3))
     assert quantiles.shape == (0, 3, 3)
     np.testing.assert_array_equal(steps, [2, 2, 2])
@@ -277,5 +279,67 @@ def test_a_model_that_fails_on_two_streams_is_refused_once_with_the_block_it_fai
     )
     outputs = "float[N, 3, 3] quantiles, float[M, 2] next_state_x"
     message = refusal(models.handmade(inputs="float[B, 2] state_x", outputs=outputs, body=body))
-    assert "fails on an empty stream with B=2, T=1, N=2" in message
+    assert "fails on plain streams with B=4, T=1, N=4" in message
     assert capfd.readouterr().err == ""  # onnxruntime logs what it raises
+
+
+SEQUENCE = """
+    empty = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    last = Constant <value_ints = [2]> ()
+    weights = Constant <value = float[1, 1, 2] {0.5, 0.0}> ()
+    recurrent = Constant <value = float[1, 1, 1] {0.5}> ()
+    seen = Mul (value, observed)
+    both = Concat <axis = 2> (seen, observed)
+    by_step = Transpose <perm = [1, 0, 2]> (both)
+    h0 = Unsqueeze (state_h, empty)
+    steps = Cast <to = 6> (length)
+    y4, hn = RNN <hidden_size = 1> (by_step, weights, recurrent, , LENGTHS, h0)
+    next_state_h = Squeeze (hn, empty)
+    y3 = Squeeze (y4, one)
+    y = Transpose <perm = [1, 0, 2]> (y3)
+    rows = Constant <value_ints = [-1, 1]> ()
+    every = Reshape (y, rows)
+    mine = Gather (every, emit)
+    mean = ReduceMean <keepdims = 1> (mine, empty)
+    nothing = Sub (mine, mine)
+    average = Add (nothing, mean)
+    emitted = Identity (EMITTED)
+    column = Constant <value_ints = [-1, 1, 1]> ()
+    cube = Reshape (emitted, column)
+    offsets = Constant <value = float[1, 1, 3] {OFFSETS}> ()
+    fan = Add (cube, offsets)
+    shape = Constant <value_ints = [1, 3, 3]> ()
+    quantiles = Expand (fan, shape)
+"""
+
+
+def sequence(lengths="steps", emitted="mine", offsets="-1.0, 0.0, 1.0"):
+    """A recurrent model that keeps the contract, unless something else is asked for."""
+    body = SEQUENCE.replace("LENGTHS", lengths).replace("EMITTED", emitted).replace("OFFSETS", offsets)
+    outputs = "float[N, 3, 3] quantiles, float[B, 1] next_state_h"
+    return models.handmade(inputs="float[B, 1] state_h", outputs=outputs, body=body)
+
+
+def test_a_recurrent_model_that_keeps_its_promises_is_accepted(load):
+    assert load(sequence()).manifest.name == "handmade"
+
+
+@pytest.mark.parametrize(
+    ("change", "promise", "found"),
+    [
+        ({"lengths": ""}, "padding must change nothing", '"next_state_h" of a stream without a value should hold'),
+        ({"emitted": "average"}, "must not depend on the others in its block", '"quantiles" of a stream'),
+        ({"offsets": "1.0, 0.0, 2.0"}, "must not decrease with their level", "level 0.1 is 1 and level 0.5 is 0"),
+        (
+            {"offsets": "-1.0, 0.0, nan"},
+            "must give finite numbers",
+            '"quantiles" of a stream without a value holds nan',
+        ),
+    ],
+    ids=["no sequence_lens", "mean of the block", "decreasing", "NaN"],
+)
+def test_a_graph_that_declares_what_it_should_and_breaks_a_promise_is_refused(refusal, change, promise, found):
+    message = refusal(sequence(**change))
+    assert promise in message
+    assert found in message

@@ -16,7 +16,6 @@ from streamer.core.contract import (
     parse_manifest,
 )
 from streamer.errors import ContractError
-from tests import models
 
 MANIFEST = {
     "contract": 1,

@@ -297,10 +297,11 @@ def test_an_exploded_state_is_reset_before_it_overflows(tmp_path):
 
 def test_a_state_that_only_broke_by_what_it_had_gathered_starts_fresh_with_the_same_step(tmp_path):
     body = """
-        tenfold = Constant <value_floats = [1e20]> ()
         flat = Constant <value_ints = [-1, 1]> ()
-        scaled = Mul (state_sum, tenfold)
         last = Reshape (value, flat)
+        once = Mul (state_sum, last)
+        twice = Mul (once, last)
+        scaled = Mul (twice, last)
         next_state_sum = Add (scaled, last)
         cube = Constant <value_ints = [-1, 1, 1]> ()
         picked = Gather (next_state_sum, emit)
@@ -312,11 +313,11 @@ def test_a_state_that_only_broke_by_what_it_had_gathered_starts_fresh_with_the_s
     outputs = "float[N, 3, 3] quantiles, float[B, 1] next_state_sum"
     grown = models.handmade(design, inputs="float[B, 1] state_sum", outputs=outputs, body=body)
     eng = new_engine(OnnxModel(models.save(grown, tmp_path / "grown.onnx")))
-    outcome = eng.advance([records([event("a", h, h) for h in (1, 2, 3)])])
-    assert [r.time for r in outcome.resets] == [3 * HOUR]  # 1e20, then beyond 1e36
+    outcome = eng.advance([records([event("a", 1, 1), event("a", 2, 2), event("a", 3, 1e13), event("a", 4, 0)])])
+    assert [r.time for r in outcome.resets] == [3 * HOUR]  # 10, then beyond 1e36
     (f,) = outcome.forecasts
-    assert f.quantiles[:, 0, 0].tolist() == [1.0, np.float32(1e20), 3.0]
-    assert f.warm.tolist() == [False, True, False]
+    assert f.quantiles[:, 0, 0].tolist() == [1.0, 10.0, np.float32(1e13), 0.0]
+    assert f.warm.tolist() == [False, True, False, True]
 
 
 def test_a_forecast_knows_its_records_kafka_timestamp(echo):

@@ -207,7 +207,8 @@ def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
         count = feed(settings.kafka, options.produce, keyed_events())
         print(f"{count:,} events appended to {options.produce}")
     elif options.events:
-        write_events(sys.stdout.buffer, options.keyed)
+        with open_output(STANDARD, STANDARD) as sink:
+            write_events(sink, options.keyed)
     else:
         run_demo(options.output or Path("demo-output"))
     return EXIT_OK

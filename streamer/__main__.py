@@ -89,12 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", required=True, metavar="FORECASTS.jsonl", help="forecast lines; - is stdout")
     command.set_defaults(command=_replay)
 
-    command = commands.add_parser("demo", allow_abbrev=False, help="forecast, score and draw a year of real weather")
-    command.add_argument("--output", type=Path, metavar="FOLDER", help="where files are written (demo-output)")
-    command.add_argument("--events", action="store_true", help="only print the demo's event lines")
-    command.add_argument("--keyed", action="store_true", help="with --events: the stream id and a tab before each")
-    command.add_argument("--produce", metavar="TOPIC", help="only append the demo's events to a Kafka topic")
-    command.set_defaults(command=_demo)
+    _add_demo(commands.add_parser("demo", allow_abbrev=False, help="forecast, score and draw a year of real weather"))
 
     topics = commands.add_parser("topics", help="the Kafka topics that the settings name")
     command = topics.add_subparsers(required=True, dest="verb", metavar="VERB").add_parser(
@@ -115,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_doctor)
     _add_state(commands.add_parser("state", help="what is saved of the streams"))
     return parser
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", type=Path, metavar="FOLDER", help="where files are written (demo-output)")
+    command.add_argument("--events", action="store_true", help="only print the demo's event lines")
+    command.add_argument("--keyed", action="store_true", help="with --events: the stream id and a tab before each")
+    command.add_argument("--produce", metavar="TOPIC", help="only append the demo's events to a Kafka topic")
+    command.set_defaults(command=_demo)
 
 
 def _add_state(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +207,8 @@ def _demo(options: argparse.Namespace, flags: Sequence[str]) -> int:
         count = feed(settings.kafka, options.produce, keyed_events())
         print(f"{count:,} events appended to {options.produce}")
     elif options.events:
-        write_events(sys.stdout.buffer, options.keyed)
+        with open_output(STANDARD, STANDARD) as sink:
+            write_events(sink, options.keyed)
     else:
         run_demo(options.output or Path("demo-output"))
     return EXIT_OK

@@ -72,9 +72,7 @@ class Restore:
             case _Step.FETCH:
                 self._fetch()
             case _Step.END:
-                self._end = self._reader.end(self._changelog)
-                self._reader.seek(self._changelog, self._reader.begin(self._changelog))
-                self._began, self._step = now, _Step.READ
+                self._look(now)
             case _Step.READ if now - self._began > READ_SECONDS:
                 log("restore_begun_again", logging.WARNING, partition=_name(self._task), seconds=now - self._began)
                 self._again()
@@ -96,12 +94,24 @@ class Restore:
         self._committed = found
         self._step = _Step.END
 
+    def _look(self, now: float) -> None:
+        end, begin = self._reader.end(self._changelog), self._reader.begin(self._changelog)
+        self._end = end
+        if begin >= end:  # nothing in it: reading would only wait for a record to come
+            self._settle()
+            return
+        self._reader.seek(self._changelog, begin)
+        self._began, self._step = now, _Step.READ
+
     def _read(self, timeout_seconds: float) -> None:
         records, position = self._reader.read(timeout_seconds)
         if records is not None:
             self._take_over(records)
-        if position < self._end:
-            return
+        if position >= self._end:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Every snapshot is in: where the input is to be read from."""
         low_water = self._checked_low_water()
         if low_water is None:
             self._again()
@@ -110,10 +120,11 @@ class Restore:
             self._on_unused(reason, count)
             log("snapshots_unused", logging.WARNING, partition=_name(self._task), reason=reason, streams=count)
         self._task.replays_from = low_water
-        self._reader.seek(self._task.partition, low_water)
-        self._step = _Step.REPLAY
         if low_water >= self._committed.offset:
             self._go_live()
+            return
+        self._reader.seek(self._task.partition, low_water)
+        self._step = _Step.REPLAY
 
     def _take_over(self, records: Records) -> None:
         """The last word of each stream in these records: its snapshot, or that it is forgotten."""

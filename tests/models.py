@@ -180,7 +180,27 @@ def gru(hidden: int = 16, seed: int = 7, **design) -> onnx.ModelProto:
     d = Design(**design)
     h, q = d.horizon, len(d.levels)
     features = 2 * d.channels + 2
-    text = f"""
+    random = np.random.default_rng(seed)
+
+    def weights(scale: float, *shape: int) -> np.ndarray:
+        return random.normal(0, scale, shape).astype(np.float32)
+
+    constants = {
+        "W": weights(0.4, 1, 3 * hidden, features),
+        "R": weights(0.6 / math.sqrt(hidden), 1, 3 * hidden, hidden),
+        "bias": weights(0.1, 1, 6 * hidden),
+        "head": weights(10.0, hidden, h),
+        "head_bias": weights(5.0, h) + np.float32(50),
+        "width_head": weights(1.0, hidden, h),
+        "width_bias": weights(1.0, h) + np.float32(5),
+        "ranks": (np.arange(q, dtype=np.float32) - q // 2).reshape(1, 1, q),
+    }
+    return _finished(_gru_text(d, hidden), constants, d.manifest(f"gru-{hidden}", "gru"))
+
+
+def _gru_text(d: Design, hidden: int) -> str:
+    h, q = d.horizon, len(d.levels)
+    return f"""
     {OPSET}
     gru ({d.inputs()}, float[B, {hidden}] state_h)
         => (float[N, {h}, {q}] quantiles, float[B, {hidden}] next_state_h)
@@ -217,22 +237,6 @@ def gru(hidden: int = 16, seed: int = 7, **design) -> onnx.ModelProto:
         quantiles = Add (location, fan)
     }}
     """
-    random = np.random.default_rng(seed)
-
-    def weights(scale: float, *shape: int) -> np.ndarray:
-        return random.normal(0, scale, shape).astype(np.float32)
-
-    constants = {
-        "W": weights(0.4, 1, 3 * hidden, features),
-        "R": weights(0.6 / math.sqrt(hidden), 1, 3 * hidden, hidden),
-        "bias": weights(0.1, 1, 6 * hidden),
-        "head": weights(10.0, hidden, h),
-        "head_bias": weights(5.0, h) + np.float32(50),
-        "width_head": weights(1.0, hidden, h),
-        "width_bias": weights(1.0, h) + np.float32(5),
-        "ranks": (np.arange(q, dtype=np.float32) - q // 2).reshape(1, 1, q),
-    }
-    return _finished(text, constants, d.manifest(f"gru-{hidden}", "gru"))
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -66,6 +67,8 @@ def load_checkpoint(path: str | Path) -> Fitted:
         history = tuple((int(s), float(t), float(v)) for s, t, v in saved["history"])
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; name a checkpoint of `training fit`") from None
+    except UnpicklingError:  # whose message advises to load the file without care
+        raise ConfigError(f"{path}: not a checkpoint: torch did not save it; name one of `training fit`") from None
     except Exception as error:  # torch raises whatever the bytes lead it to
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"{path}: not a checkpoint of this version's `training fit`: {reason:.300}") from None

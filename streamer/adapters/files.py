@@ -29,17 +29,17 @@ def open_input(path: str) -> AbstractContextManager[BinaryIO]:
 def open_output(path: str, source: str) -> AbstractContextManager[BinaryIO]:
     """A new file to write to, or standard output for "-". Raises ConfigError, also where it is the input or full."""
     if path == STANDARD:
-        return _written(sys.stdout.buffer, "standard output")
+        return _written(sys.stdout.buffer, "standard output: cannot write")
     if source != STANDARD and Path(path).exists() and Path(path).samefile(source):
         raise ConfigError(f"--output: {path!r} is the input too and would be lost; name another file")
     try:
-        return _written(Path(path).open("wb"), repr(path))
+        return _written(Path(path).open("wb"), f"--output: cannot write {path!r}")
     except OSError as error:
         raise ConfigError(f"--output: cannot write {path!r}: {error.strerror}; name another file") from None
 
 
 @contextmanager
-def _written(sink: BinaryIO, name: str) -> Iterator[BinaryIO]:
+def _written(sink: BinaryIO, problem: str) -> Iterator[BinaryIO]:
     """The sink, closed in the end unless it is standard output. Raises ConfigError where it takes no more."""
     standard = sink is sys.stdout.buffer
     try:
@@ -51,7 +51,7 @@ def _written(sink: BinaryIO, name: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if standard:  # what is left in its buffer can go nowhere, and would be said again at the exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sink.fileno())
-        raise ConfigError(f"--output: cannot write {name} to its end: {error.strerror}; name another file") from None
+        raise ConfigError(f"{problem} to its end: {error.strerror}; name another file") from None
 
 
 def read_records(source: BinaryIO, name: str, max_record_bytes: int) -> Iterator[Records]:

@@ -1,5 +1,8 @@
 """A flag that would have no effect is refused, so that nobody believes it had one."""
 
+import subprocess
+import sys
+
 import pytest
 
 from streamer.__main__ import main
@@ -41,3 +44,10 @@ def test_a_variable_of_another_command_is_none_of_its_business(capsysbinary, mon
 def test_a_misspelt_flag_is_still_called_unknown(capsys):
     assert main(["demo", "--modle.path", "x"]) == 2
     assert "flag --modle.path: there is no such setting" in capsys.readouterr().err
+
+
+def test_a_full_standard_output_ends_the_demo_s_events_with_2():
+    command = f"{sys.executable} -m streamer demo --events > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("streamer demo: standard output: cannot write to its end: No space left on device")

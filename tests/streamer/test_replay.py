@@ -111,6 +111,5 @@ def test_a_full_standard_output_ends_it_with_2_and_one_message(model, events):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "streamer replay: --output: cannot write standard output to its end: No space left on device; "
-        "name another file\n"
+        "streamer replay: standard output: cannot write to its end: No space left on device; name another file\n"
     )

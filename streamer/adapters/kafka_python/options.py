@@ -17,6 +17,7 @@ TRANSACTION_TIMEOUT_SECONDS = 10.0  # past it the coordinator aborts; then 30 s 
 SEND_TIMEOUT_SECONDS = 45.0  # beyond every limit of ours: a send given up by the library would leave a gap
 MAX_REQUEST_BYTES = 64 * 2**20  # how large a record may be is for its topic to say; brokers end a connection at 100 MB
 BATCH_BYTES = 256 * 2**10  # the default of 16 KB is a dozen forecasts
+FETCH_WAIT_MS = 20  # of the log reader: at a log's end a fetch waits at the broker, and the next partition behind it
 FETCH_BYTES = 2 * 2**20  # of the log reader: tried, 1 to 8 MB; small records gain, and large ones lose from 4 on
 
 DEFAULTS: Mapping[Any, Options] = {
@@ -82,7 +83,12 @@ def consumer_options(kafka: KafkaSettings) -> Options:
 
 def reader_options(kafka: KafkaSettings, isolation_level: str) -> Options:
     """For KafkaConsumer outside the group."""
-    own = {"group_id": None, "isolation_level": isolation_level, "max_partition_fetch_bytes": FETCH_BYTES}
+    own = {
+        "group_id": None,
+        "isolation_level": isolation_level,
+        "max_partition_fetch_bytes": FETCH_BYTES,
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
+    }
     del (options := _options(KafkaConsumer, kafka))["partition_assignment_strategy"]
     return options | own
 

@@ -20,6 +20,7 @@ class Fitted:
 
     history  (step, training loss, validation loss) at each validation; losses in units of the naive error
     data     the file it was trained on, if it was one
+    rank     of the process that fitted it, where several did; the others' are the same, and only 0 writes
     """
 
     config: Config
@@ -27,6 +28,7 @@ class Fitted:
     manifest: Manifest
     history: tuple[tuple[int, float, float], ...] = ()
     data: str | None = None
+    rank: int = 0
 
     @property
     def score(self) -> float:

@@ -81,10 +81,19 @@ class Training(_Section):
     weight_decay: float = Field(default=1e-2, ge=0)
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     average: float = Field(default=0.995, ge=0, lt=1, description="decay of the weights' moving average")
+    windows: Literal["random", "carried"] = Field(
+        default="random",
+        description="random: each starts from the ring its past fills; carried: each goes on from the one before, with "
+        "its state (truncated back-propagation through time)",
+    )
     hide: float = Field(default=0.1, ge=0, lt=1, description="share of inputs hidden in a quarter of the windows")
     validate_every: int = Field(default=100, ge=1, description="optimiser steps between validations")
     patience: int = Field(default=8, ge=1, description="validations without improvement before it stops")
     threads: int = Field(default=2, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the matrix products while training; bfloat16 is faster on CUDA"
+    )
 
     @model_validator(mode="after")
     def _leaves_a_loss(self) -> "Training":

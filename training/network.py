@@ -11,6 +11,7 @@ stream never seen.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -80,7 +81,8 @@ class Forecaster(nn.Module):
 
     def fresh_state(self, streams: int) -> list[Tensor]:
         """The state of streams never seen."""
-        return [torch.zeros((streams, *shape), dtype=dtype) for _, dtype, shape in self.state_specs]
+        device = self.head.stretch.device
+        return [torch.zeros((streams, *shape), dtype=dtype, device=device) for _, dtype, shape in self.state_specs]
 
     def forward(
         self, value: Tensor, observed: Tensor, time: Tensor, length: Tensor, emit: Tensor, static: Tensor | None,
@@ -96,7 +98,8 @@ class Forecaster(nn.Module):
         real = (torch.arange(steps, device=value.device) < length.unsqueeze(1)).float()
         observed = observed * real.unsqueeze(2)
         seen = observed[..., 0]
-        recall = self.memory.extend(value[..., 0], seen, remembered)
+        with torch.autocast(value.device.type, enabled=False) if not torch.compiler.is_exporting() else nullcontext():
+            recall = self.memory.extend(value[..., 0], seen, remembered)  # counts and levels need all their digits
         context = self._context(recall, time, static)
         inputs = torch.cat((self._inputs(recall, seen), *self._covariates(value, observed), context), dim=2)
         output, next_hidden = self.recurrence(inputs, length, hidden)
@@ -109,8 +112,9 @@ class Forecaster(nn.Module):
         What training starts its windows from: the ring filled, the recurrence to be warmed up.
         """
         state = self.fresh_state(len(value))
+        value, observed = value.to(state[0].device), observed.to(state[0].device)
         recall = self.memory.extend(value, observed, state[:3])
-        length = torch.full((len(value),), value.shape[1])
+        length = torch.full((len(value),), value.shape[1], device=value.device)
         return [*self.memory.keep(recall, observed, length, state[:3]), *state[3:]]
 
     def _inputs(self, recall: Recall, seen: Tensor) -> Tensor:

@@ -29,14 +29,16 @@ class TorchModel:
 
     def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
         """Quantiles (N, H, Q) at the emitted positions, and each row's state after its last step."""
-        tensors = [torch.from_numpy(a) for a in (block.value, block.observed, block.time, block.length, block.emit)]
-        static = torch.from_numpy(block.static) if self.manifest.static else None
+        device = next(self.network.parameters()).device
+        arrays = (block.value, block.observed, block.time, block.length, block.emit)
+        tensors = [torch.from_numpy(a).to(device) for a in arrays]
+        static = torch.from_numpy(block.static).to(device) if self.manifest.static else None
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            quantiles, following = self.network(*tensors, static, [torch.from_numpy(s) for s in state])
+            quantiles, following = self.network(*tensors, static, [torch.from_numpy(s).to(device) for s in state])
         self.network.train(training)
-        return quantiles.numpy(), [s.numpy() for s in following]
+        return quantiles.cpu().numpy(), [s.cpu().numpy() for s in following]
 
 
 def state_bytes(network: Forecaster) -> int:

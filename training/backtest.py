@@ -5,22 +5,24 @@ forecast's quantiles are its value plus the quantiles of its own errors before t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.table import Table
 
 from streamer.core.contract import Model
 from streamer.core.scoring import seasonal_naive_error
 from streamer.errors import ConfigError
-from training.config import Split
-from training.data import Series, parts
+from training.config import Config, Split
+from training.data import Series, own_season, parts
+from training.fit import fit
 from training.naive import naive
 from training.questions import Matrix, ask, summed
 from training.scores import MEAN, Outcome, Score, means, scored
-from training.stepping import forecasts, targets
+from training.stepping import TorchModel, forecasts, targets
 
 MODEL = "model"
 COLUMNS = ("SQL", "MASE", "sMAPE %", "coverage of {} %", "its width", "skill %")
@@ -31,12 +33,12 @@ class Backtest:
     """Scores of each stream and, under the stream `mean`, of all; over all leads (lead 0) and at each.
 
     levels    (Q,)  the model's
-    season    steps, of the seasonal naive forecast and of the scale
+    season    steps, of the seasonal naive forecast and of the scale; None is each stream's own
     matrices  confusion matrices of the questions in `training.questions`, summed over the streams
     """
 
     levels: tuple[float, ...]
-    season: int
+    season: int | None
     scores: tuple[Score, ...]
     matrices: tuple[Matrix, ...] = ()
 
@@ -78,23 +80,28 @@ class Backtest:
     def table(self, per_stream: bool = False, per_lead: bool = False) -> Table:
         """A table for the terminal: the means, and a row per stream or lead where asked for."""
         share = round(100 * (self.levels[-1] - self.levels[0]))
-        table = Table(title=f"Backtest, season {self.season} steps; skill is the loss saved of the better naive one")
+        table = Table(
+            title=f"Backtest, season {self.season or 'of each'} steps; skill is the loss saved of the better naive one"
+        )
         for name in ("stream", "lead", "forecaster"):
             table.add_column(name, no_wrap=True)
         for name in ("forecasts", *COLUMNS):
             table.add_column(name.format(share), justify="right")
         for s in self.scores:
-            if (per_stream or s.stream == MEAN) and (s.lead == 0 or (per_lead and s.stream == MEAN)):
+            if (per_stream or s.stream.startswith(MEAN)) and (s.lead == 0 or (per_lead and s.stream.startswith(MEAN))):
                 numbers = (f"{s.sql:.3f}", f"{s.mase:.3f}", f"{s.smape:.2f}", f"{s.coverage:.3f}", f"{s.width:.2f}")
                 lead = str(s.lead) if s.lead else "all"
                 table.add_row(s.stream, lead, s.forecaster, f"{s.forecasts:,}", *numbers, f"{100 * self.skill(s):.1f}")
         return table
 
 
-def backtest(model: Model, series: Sequence[Series], split: Split, season: int, stride: int = 1) -> Backtest:
+def backtest(
+    model: Model, series: Sequence[Series], split: Split, season: int | None = None, stride: int = 1
+) -> Backtest:
     """Score `model`, seasonal naive and last value from every `stride`-th origin of the test part.
 
-    season  steps, of the seasonal naive forecast and of the scale of MASE
+    season  steps, of the seasonal naive forecast and of the scale of MASE; by default each stream's own,
+            found from its times
 
     Raises ConfigError where the test part holds no whole forecast.
     """
@@ -107,8 +114,27 @@ def backtest(model: Model, series: Sequence[Series], split: Split, season: int, 
     return Backtest(model.manifest.levels, season, (*scores, *means(scores)), summed(matrices))
 
 
+def cross_validate(
+    config: Config, series: Sequence[Series], folds: int, stride: int = 1, console: Console | None = None
+) -> Backtest:
+    """Cut the test part into `folds` pieces in time order; fit anew before each, and score it.
+
+    Each stream's scores are kept under `stream (fold k)`; the means are over all streams and folds.
+    """
+    scores: list[Score] = []
+    matrices: list[Matrix] = []
+    for fold in range(folds):
+        split = config.split.model_copy(update={"folds": folds, "fold": fold})
+        fitted = fit(config.model_copy(update={"split": split}), series, console)
+        result = backtest(TorchModel(fitted.network, fitted.manifest), series, split, stride=stride)
+        scores += [replace(s, stream=f"{s.stream} (fold {fold + 1})") for s in result.scores]
+        matrices += result.matrices
+    own = [s for s in scores if not s.stream.startswith(f"{MEAN} (")]
+    return Backtest(config.levels, None, (*scores, *means(own)), summed(matrices))
+
+
 def outcomes(
-    model: Model, series: Sequence[Series], split: Split, season: int, stride: int = 1
+    model: Model, series: Sequence[Series], split: Split, season: int | None = None, stride: int = 1
 ) -> Iterator[tuple[int, Outcome]]:
     """(index of the series, outcome) of the model and of each naive forecast, stream by stream.
 
@@ -124,11 +150,12 @@ def outcomes(
         found.setdefault(i, []).append(quantiles)
     for i, pieces in sorted(found.items()):
         s, known = series[i], borders[i].validation
-        scale = seasonal_naive_error(s.target[: borders[i].train], season)
+        lag = season or own_season(s)
+        scale = seasonal_naive_error(s.target[: borders[i].train], lag)
         actual = targets(s, origins[i], horizon)
         yield i, Outcome(s.stream, MODEL, actual, np.concatenate(pieces), levels, scale)
-        for name, lag in (("seasonal naive", season), ("last value", 1)):
-            yield i, Outcome(s.stream, name, actual, naive(s, origins[i], known, lag, horizon, levels), levels, scale)
+        for name, back in (("seasonal naive", lag), ("last value", 1)):
+            yield i, Outcome(s.stream, name, actual, naive(s, origins[i], known, back, horizon, levels), levels, scale)
 
 
 def scored_origins(begin: int, end: int, horizon: int, stride: int = 1) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from training.recurrence import Cell
 HOUR_MS, DAY_MS, WEEK_MS = 3_600_000, 86_400_000, 604_800_000
 
 Calendar = Literal["day", "week", "year"]
+Part = Literal["skip", "gate", "window", "recurrence", "calibration"]
 Border = int | float | str  # see Split
 
 
@@ -24,13 +25,17 @@ class Data(_Section):
     """Where the tidy data lies and which columns it has."""
 
     path: str | None = Field(
-        default=None, description="parquet, CSV or JSONL (also .gz), relative to the working folder"
+        default=None,
+        description="parquet, CSV or JSONL (also .gz), relative to the working folder; `*` matches several",
     )
     stream: str = Field(default="stream", description="column of the stream's id")
     ts: str = Field(default="ts", description="column of the time, UTC epoch milliseconds or a datetime")
     value: str = Field(default="value", description="column of the target; null is missing")
     covariates: tuple[str, ...] = Field(default=(), description="columns of past covariates, numbers")
     static: tuple[str, ...] = Field(default=(), description="columns of static categories, text")
+    cache: str | None = Field(
+        default=None, description="folder for the series on disk, where they are larger than the memory"
+    )
 
 
 class Split(_Section):
@@ -44,6 +49,14 @@ class Split(_Section):
     train_end: Border = 0.7
     validation_end: Border = 0.85
     end: Border | None = None
+    folds: int = Field(default=1, ge=1, description="pieces that the test part is cut into")
+    fold: int = Field(default=0, ge=0, description="the piece to test on; the borders before it move along")
+
+    @model_validator(mode="after")
+    def _has_the_fold(self) -> "Split":
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be less than folds {self.folds}, found {self.fold}")
+        return self
 
 
 class Model(_Section):
@@ -66,6 +79,11 @@ class Model(_Section):
     calendar: tuple[Calendar, ...] | None = Field(
         default=None, description="periods seen as sine and cosine; by default the day and week longer than the step"
     )
+    attention: int = Field(
+        default=0, ge=0, description="K, recent hidden states that each step looks back at; 0 for none"
+    )
+    note: int = Field(default=16, ge=1, description="A, numbers kept of each; a stream's state grows by 4·K·A bytes")
+    without: tuple[Part, ...] = Field(default=(), description="parts of the recipe to leave out, to see their worth")
 
 
 class Training(_Section):

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
 
 from streamer.core.contract import Manifest
 from streamer.core.scoring import pinball_loss
@@ -27,7 +26,7 @@ from training.data import Series, vocabulary
 from training.network import Forecaster
 from training.run import Run
 from training.stepping import TorchModel, forecasts, targets
-from training.windows import Batch, Example, Sampler, examples_of, statistics_of
+from training.windows import Example, Sampler, examples_of, statistics_of
 from training.workers import Workers, chosen_device, joined
 
 STRETCH_LIMITS = (0.5, 2.0)  # a factor beyond them says that validation is unlike training, not by how much
@@ -62,7 +61,8 @@ def fit(
                 f"training.learning_rate: {config.training.learning_rate} made the loss diverge; choose a smaller one"
             )
         run.averaged.load_state_dict(run.best_weights)
-        calibrate(run.averaged, manifest, examples)
+        if "calibration" not in config.model.without:
+            calibrate(run.averaged, manifest, examples)
         if progress is not None and workers.rank == 0:
             progress.unlink(missing_ok=True)
         return replace(Fitted(config, run.averaged.cpu().eval(), manifest, tuple(run.history)), rank=workers.rank)
@@ -94,7 +94,7 @@ def _learn_all(
     with _bar(console) as bar:
         task = bar.add_task("fit", total=settings.steps, loss="", completed=run.step, rate="")
         while not run.over:
-            run.count(_learn(run, wrapped))
+            run.count(run.learn(wrapped))
             if run.validation_due:
                 score = validate(TorchModel(run.averaged, manifest), examples) if run.workers.rank == 0 else math.nan
                 run.judge(run.workers.agree(score))
@@ -108,22 +108,6 @@ def _learn_all(
             speed = bar.tasks[task].speed or 0.0
             steps_per_second = speed * settings.batch * settings.window
             bar.update(task, completed=run.step, rate=f"{steps_per_second / 1000:,.0f} k steps/s")
-
-
-def _learn(run: Run, wrapped: nn.Module) -> float:
-    """One optimiser step on one batch; returns its loss."""
-    run.network.train()
-    device = next(run.network.parameters()).device
-    batch: Batch = run.sampler.draw(run.network).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=run.config.training.precision == "bfloat16"):
-        quantiles, state = wrapped(*batch.inputs)
-    loss = _loss(quantiles, batch.actual, batch.scale, torch.tensor(run.config.levels, device=device))
-    run.sampler.carry(state)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.config.training.clip)
-    run.optimizer.step()
-    return loss.item()
 
 
 def validate(model: TorchModel, examples: Sequence[Example]) -> float:
@@ -179,14 +163,6 @@ def _validation(
         pieces.setdefault(i, []).append(quantiles)
     for i, found in sorted(pieces.items()):
         yield examples[i], targets(examples[i].series, asked[i], horizon), np.concatenate(found)
-
-
-def _loss(quantiles: Tensor, actual: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
-    """Mean pinball loss, doubled, in units of each stream's naive error; missing actuals count nothing."""
-    known = ~actual.isnan()
-    error = (torch.where(known, actual, 0.0).unsqueeze(2) - quantiles.double()) / scale
-    pinball = torch.maximum(levels * error, (levels - 1) * error)
-    return 2 * (pinball * known.unsqueeze(2)).sum() / (known.sum().clamp(min=1) * len(levels))
 
 
 def manifest_of(config: Config, words: dict[str, tuple[str, ...]]) -> Manifest:

@@ -13,32 +13,34 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.config import Config
+
 FALLBACK_SEASONS = 3  # seasons searched back for a lead's base before the last value stands in
 
 
 class Head(nn.Module):
     """Quantiles for the emitted rows.
 
-    sizes            of the recurrent output and of the other features per row
-    window, lags     values R remembered; lags of the bases, the first 1 (last value), the rest seasons
-    horizon, levels  leads H and quantile levels (Q of them)
-    width, dropout   the inner layer
+    sizes   of the recurrent output and of the other features per row
+    lags    of the bases, the first 1 (last value), the rest seasons
+    config  horizon, levels, the inner layer, and which parts are left out
     """
 
-    def __init__(
-        self, sizes: tuple[int, int], window: int, lags: Sequence[int], horizon: int, levels: Sequence[float],
-        width: int, dropout: float,
-    ) -> None:  # fmt: skip
+    def __init__(self, sizes: tuple[int, int], lags: Sequence[int], config: Config) -> None:
         super().__init__()
-        self.lags, self.window, self.horizon, self.levels = tuple(lags), window, horizon, len(levels)
+        model, levels, width = config.model, config.levels, config.model.head
+        self.lags, self.window, self.horizon = tuple(lags), config.memory_steps, config.horizon
+        self.levels, self.without = len(levels), frozenset(model.without)
         self.middle = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
         self.seasons = [m for m in self.lags if m > 1]
-        differences = sum(window - m for m in self.seasons or [1])
-        self.inner = nn.Linear(sum(sizes) + window + differences, width)
-        self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Linear(differences, horizon, bias=False)
-        self.gate = nn.Linear(width, len(self.seasons) * horizon) if self.seasons else None
-        self.outer = nn.Linear(width, self.levels * horizon)
+        differences = sum(self.window - m for m in self.seasons or [1])
+        past = 0 if "window" in self.without else self.window + differences
+        self.inner = nn.Linear(sum(sizes) + past, width)
+        self.dropout = nn.Dropout(model.dropout)
+        self.skip = nn.Linear(differences, self.horizon, bias=False) if "skip" not in self.without else None
+        gated = self.seasons and "gate" not in self.without
+        self.gate = nn.Linear(width, len(self.seasons) * self.horizon) if gated else None
+        self.outer = nn.Linear(width, self.levels * self.horizon)
         self.stretch: Tensor  # of all widths, set once training is over: see `training.fit`
         self.register_buffer("stretch", torch.ones(1))
         self._start(levels)
@@ -49,7 +51,8 @@ class Head(nn.Module):
         bias = torch.zeros(self.levels, self.horizon)
         bias[torch.arange(self.levels) != self.middle] = _inverse_positive(steps).unsqueeze(1)
         with torch.no_grad():
-            self.skip.weight.zero_()
+            if self.skip is not None:
+                self.skip.weight.zero_()
             self.outer.weight.mul_(0.1)
             self.outer.bias.copy_(bias.flatten())
             if self.gate is not None:
@@ -67,14 +70,16 @@ class Head(nn.Module):
         differences = [self._difference(window, seen, m) for m in self.seasons or [1]]
         own = changes[-len(differences) :]
         scaled = [d / c for d, c in zip(differences, own, strict=True)]
-        inputs = torch.cat((features, (window - level) * seen / spread, *scaled), dim=1)
-        inner = self.dropout(nn.functional.relu(self.inner(inputs)))
+        inputs = [features]
+        if "window" not in self.without:
+            inputs += [(window - level) * seen / spread, *scaled]
+        inner = self.dropout(nn.functional.relu(self.inner(torch.cat(inputs, dim=1))))
         gates = self._gates(inner)
         base = _mixed(gates, self._bases(window, seen, level))
         unit = _mixed(gates, changes)
-        # the first season's unit for all differences keeps the skip linear in the values
-        skip = self.skip(torch.cat((scaled[0], *(d / own[0] for d in differences[1:])), dim=1)) * own[0]
-        return self._spread_out(self.outer(inner), base + skip, unit)
+        if self.skip is not None:  # the first season's unit for all differences keeps it linear in the values
+            base = base + self.skip(torch.cat((scaled[0], *(d / own[0] for d in differences[1:])), dim=1)) * own[0]
+        return self._spread_out(self.outer(inner), base, unit)
 
     def _difference(self, window: Tensor, seen: Tensor, lag: int) -> Tensor:
         return (window[:, lag:] - window[:, :-lag]) * (seen[:, lag:] * seen[:, :-lag])
@@ -84,7 +89,10 @@ class Head(nn.Module):
 
         Sigmoids in a row: the same mixtures as a softmax, at a fifth of its cost on short axes.
         """
-        return list(torch.split(self.gate(inner).sigmoid(), self.horizon, dim=1)) if self.gate is not None else []
+        if self.gate is not None:
+            return list(torch.split(self.gate(inner).sigmoid(), self.horizon, dim=1))
+        first = torch.ones(1, 1, device=inner.device)  # without a gate, the shortest season is followed
+        return [first, *(torch.zeros_like(first) for _ in self.seasons[1:])] if self.seasons else []
 
     def _bases(self, window: Tensor, seen: Tensor, level: Tensor) -> list[Tensor]:
         """For each lag what it says of each lead, (N, H) or (N, 1): the value a whole number of lags before it."""

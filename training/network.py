@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from streamer.core.contract import Manifest
+from training.attention import Attention
 from training.config import Config
 from training.head import Head
 from training.memory import Memory, Recall
@@ -59,13 +60,15 @@ class Forecaster(nn.Module):
         context = len(lags) + 2 * len(self.periods) + model.embedding * len(self.embeddings)
         inputs = 4 * len(lags) + 2 * self.covariates + context
         self.recurrence = Recurrence(model.cell, inputs, model.hidden, model.layers, model.dropout)
-        sizes = (model.hidden, context)
-        self.head = Head(sizes, config.memory_steps, lags, config.horizon, config.levels, model.head, model.dropout)
+        self.attention = Attention(model.hidden, model.attention, model.note) if model.attention else None
+        sizes = (model.hidden + (model.note if model.attention else 0), context)
+        self.head = Head(sizes, lags, config)
         self.covariate_mean: Tensor
         self.covariate_deviation: Tensor
         self.register_buffer("covariate_mean", torch.tensor(statistics.mean, dtype=torch.float64))
         self.register_buffer("covariate_deviation", torch.tensor(statistics.deviation, dtype=torch.float64))
         self._hidden_shape = (model.layers * model.hidden,)
+        self.remembers = "recurrence" not in model.without
 
     @classmethod
     def of(cls, config: Config, manifest: Manifest) -> "Forecaster":
@@ -77,7 +80,10 @@ class Forecaster(nn.Module):
     def state_specs(self) -> tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]:
         """Name, type and shape without B of each state tensor, in the order of `forward`."""
         recurrent = tuple((name, torch.float32, self._hidden_shape) for name in self.recurrence.state_names)
-        return (*self.memory.state_specs, *recurrent)
+        notes = (
+            () if self.attention is None else (("notes", torch.float32, (self.attention.span * self.attention.width,)),)
+        )
+        return (*self.memory.state_specs, *recurrent, *notes)
 
     def fresh_state(self, streams: int) -> list[Tensor]:
         """The state of streams never seen."""
@@ -93,7 +99,7 @@ class Forecaster(nn.Module):
         value (B, T, 1+P) float64, observed (B, T, 1+P) float32, time (B, T) int64, length (B,) int64,
         emit (N,) int64, static (B, C) int64 or None where C = 0, state as `state_specs`
         """
-        remembered, hidden = state[:3], state[3:]
+        remembered, hidden = state[:3], state[3 : 3 + len(self.recurrence.state_names)]
         steps = value.shape[1]
         real = (torch.arange(steps, device=value.device) < length.unsqueeze(1)).float()
         observed = observed * real.unsqueeze(2)
@@ -102,9 +108,14 @@ class Forecaster(nn.Module):
             recall = self.memory.extend(value[..., 0], seen, remembered)  # counts and levels need all their digits
         context = self._context(recall, time, static)
         inputs = torch.cat((self._inputs(recall, seen), *self._covariates(value, observed), context), dim=2)
-        output, next_hidden = self.recurrence(inputs, length, hidden)
+        output, following = self.recurrence(inputs, length, hidden)
+        if not self.remembers:
+            output = torch.zeros_like(output)
+        if self.attention is not None:
+            seen_before, notes = self.attention(output, length, state[-1])
+            output, following = torch.cat((output, seen_before), dim=2), [*following, notes]
         quantiles = self._forecast(recall, torch.cat((output, context), dim=2), emit)
-        return quantiles, [*self.memory.keep(recall, seen, length, remembered), *next_hidden]
+        return quantiles, [*self.memory.keep(recall, seen, length, remembered), *following]
 
     def remember(self, value: Tensor, observed: Tensor) -> list[Tensor]:
         """The state of streams whose last steps were these (B, T), with a recurrent state that saw nothing.

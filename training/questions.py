@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from rich.table import Table
 
 from training.data import Parts, Series
 from training.scores import Floats, Outcome
@@ -41,6 +42,15 @@ class Matrix:
         """Share of the most frequent truth: the accuracy of always giving that answer."""
         rows = [sum(row) for row in self.counts]
         return max(rows) / sum(rows) if sum(rows) else float("nan")
+
+    def table(self) -> Table:
+        """A table for the terminal."""
+        table = Table(title=f"{self.question}: {self.accuracy:.0%} right, always the same {self.most_frequent:.0%}")
+        for name in ("what came", *(f"forecast {a}" for a in self.answers)):
+            table.add_column(name, justify="left" if name == "what came" else "right")
+        for answer, row in zip(self.answers, self.counts, strict=True):
+            table.add_row(answer, *(f"{c:,}" for c in row))
+        return table
 
 
 def ask(outcome: Outcome, series: Series, borders: Parts, stride: int) -> list[Matrix]:

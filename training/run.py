@@ -11,11 +11,12 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from streamer.errors import ConfigError
 from training.config import Config
 from training.network import Forecaster
-from training.windows import Sampler
+from training.windows import Batch, Sampler
 from training.workers import Workers
 
 WARM_STEPS = 50  # over which the learning rate rises
@@ -49,6 +50,21 @@ class Run:
     def validation_due(self) -> bool:
         """Whether this step ends with a validation."""
         return self.step % self.config.training.validate_every == 0 or self.step == self.config.training.steps
+
+    def learn(self, wrapped: nn.Module) -> float:
+        """One optimiser step of the network, as its workers `wrapped` it, on one batch; returns its loss."""
+        self.network.train()
+        settings, device = self.config.training, self.network.head.stretch.device
+        batch = self.sampler.draw(self.network).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            quantiles, state = wrapped(*batch.inputs)
+        loss = _loss(quantiles, batch, torch.tensor(self.config.levels, device=device))
+        self.sampler.carry(state)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimizer.step()
+        return loss.item()
 
     def count(self, loss: float) -> None:
         """One step was taken: move the rate on and the average along."""
@@ -124,3 +140,11 @@ def _cosine(step: int, steps: int) -> float:
     """Rise over the first steps, then a half cosine."""
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return min(1.0, (step + 1) / WARM_STEPS) * (LAST_RATE + (1 - LAST_RATE) * fall)
+
+
+def _loss(quantiles: Tensor, batch: Batch, levels: Tensor) -> Tensor:
+    """Mean pinball loss, doubled, in units of each stream's naive error; missing actuals count nothing."""
+    known = ~batch.actual.isnan()
+    error = (torch.where(known, batch.actual, 0.0).unsqueeze(2) - quantiles.double()) / batch.scale
+    pinball = torch.maximum(levels * error, (levels - 1) * error)
+    return 2 * (pinball * known.unsqueeze(2)).sum() / (known.sum().clamp(min=1) * len(levels))

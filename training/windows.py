@@ -12,7 +12,7 @@ from torch import Tensor
 from streamer.core.scoring import seasonal_naive_error
 from streamer.errors import ConfigError
 from training.config import Config
-from training.data import Parts, Series, parts, static_codes
+from training.data import Parts, Series, own_season, parts, static_codes
 from training.network import Forecaster, Statistics
 from training.stepping import block_of, targets
 
@@ -178,11 +178,11 @@ class Sampler:
 
 
 def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
-    season = config.seasons[0] if config.seasons else 1
     examples = []
     for s in series:
         borders = parts(s, config.split)
         history = s.target[: borders.train]
+        season = config.seasons[0] if config.step_ms is not None and config.seasons else own_season(s)
         scale = seasonal_naive_error(history, season)
         if not scale > 0:  # constant, or too short: any positive unit keeps its loss finite
             scale = float(np.nan_to_num(np.nanmax(np.abs(history), initial=0.0))) or 1.0

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from streamer.errors import ConfigError
 from tests.training.conftest import config_of, hourly, untrained
-from training.backtest import backtest
+from training.backtest import backtest, cross_validate
 from training.config import Split
 from training.data import Parts
 from training.naive import naive
@@ -111,3 +111,14 @@ def test_a_test_part_without_a_whole_forecast_is_refused():
     fitted = untrained(config_of(), series)
     with pytest.raises(ConfigError, match="test part of no stream holds 6 steps"):
         backtest(TorchModel(fitted.network, fitted.manifest), series, SPLIT, season=24)
+
+
+def test_cross_validation_fits_and_scores_each_fold():
+    series = [hourly(420, i, f"s{i}") for i in range(2)]
+    config = config_of(split={"train_end": 200, "validation_end": 300}, training={"steps": 4, "validate_every": 4})
+    result = cross_validate(config, series, folds=2)
+    folds = [result.of("model", f"mean (fold {k})") for k in (1, 2)]
+    assert [f.forecasts for f in folds] == [2 * 55, 2 * 55]
+    assert result.of("model").forecasts == 4 * 55
+    assert result.of("model").sql == pytest.approx(np.mean([f.sql for f in folds]))
+    assert result.of("model", "s1 (fold 2)").sql > 0

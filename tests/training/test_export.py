@@ -25,8 +25,9 @@ NINE = [i / 10 for i in range(1, 10)]
         ({"model": {"cell": "gru", "layers": 2}, "levels": NINE, "horizon": 30}, 0),
         ({"model": {"cell": "lstm", "layers": 2}, "data": {"covariates": ["temp"], "static": ["site"]}}, 1),
         ({"step_ms": None, "model": {"seasons": [], "memory_steps": 20}}, 0),
+        ({"model": {"attention": 5, "note": 3, "without": ["skip", "gate", "window"]}}, 0),
     ],
-    ids=["rnn", "gru", "lstm with covariates and categories", "per event"],
+    ids=["rnn", "gru", "lstm with covariates and categories", "per event", "attention"],
 )
 def test_the_file_agrees_with_torch_however_the_steps_are_cut(tmp_path, changes, covariates):
     config = config_of(**changes)

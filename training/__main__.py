@@ -1,4 +1,4 @@
-"""The command line: fit, export, backtest, report, ablation, speed, events."""
+"""The command line: fit, export, backtest, report, ablation, speed, collect, events."""
 
 import argparse
 import sys
@@ -11,7 +11,11 @@ from streamer.errors import StreamerError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 2 where a setting, file or model cannot be used."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, settings = parser.parse_known_args(argv)
+    if settings and arguments.command != "collect":
+        parser.error(f"unrecognized arguments: {' '.join(settings)}")
+    arguments.settings = settings
     console = Console(stderr=True)
     try:
         from training import commands  # torch takes seconds to import, and `--help` needs none of it
@@ -52,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     speed = commands.add_parser("speed", help="training throughput beside a plain recurrent layer of the same size")
     speed.add_argument("config", metavar="CONFIG")
     _add_data(speed)
+
+    collect = commands.add_parser(
+        "collect", help="write a Kafka topic as tidy parquet; also takes the flags of `streamer run`, and --config"
+    )
+    collect.add_argument("--output", metavar="FOLDER", required=True)
+    collect.add_argument("--covariates", default="", metavar="A,B", help="to keep, besides those input.fields maps")
+    collect.add_argument("--static", default="", metavar="A,B", help="to keep, besides those input.fields maps")
 
     events = commands.add_parser(
         "events", help="tidy data as the event lines `streamer replay` reads, on standard output"

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,9 +12,11 @@ from rich.console import Console
 
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.errors import ConfigError
+from streamer.settings import load_settings
 from training.ablation import ablate, as_markdown
 from training.backtest import backtest, cross_validate
 from training.checkpoint import Fitted, load_checkpoint, save_checkpoint
+from training.collect import collect
 from training.config import Config, Data, config_for, load_config
 from training.cost import cost_of, fitting_speed
 from training.data import Series, load_series
@@ -106,15 +109,29 @@ def run_speed(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def run_collect(arguments: argparse.Namespace, console: Console) -> int:
+    """A Kafka topic's events in a folder of parquet files."""
+    settings = load_settings(arguments.settings, os.environ, required=("input.topics",))
+    folder, keep = Path(arguments.output), (_names(arguments.covariates), _names(arguments.static))
+    counts = collect(settings.kafka, settings.input, folder, *keep)
+    rejected = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if reason != "events") or "none"
+    console.print(f"{folder}: {counts['events']:,} events; rejected: {rejected}", highlight=False, soft_wrap=True)
+    return 0
+
+
 def run_events(arguments: argparse.Namespace, console: Console) -> int:
     """Event lines on standard output."""
-    covariates, static = (tuple(filter(None, text.split(","))) for text in (arguments.covariates, arguments.static))
+    covariates, static = _names(arguments.covariates), _names(arguments.static)
     columns = Data(
         stream=arguments.stream, ts=arguments.ts, value=arguments.value, covariates=covariates, static=static
     )
     sys.stdout.buffer.writelines(event_lines(arguments.data, columns))
     sys.stdout.flush()
     return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
 
 
 def _load(path: str, config: Config, console: Console) -> list[Series]:

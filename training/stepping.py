@@ -64,11 +64,16 @@ def block_of(
 
 
 def forecasts(
-    model: Model, series: Sequence[Series], begin: Sequence[int], origins: Sequence[npt.NDArray[np.int64]]
+    model: Model,
+    series: Sequence[Series],
+    begin: Sequence[int],
+    origins: Sequence[npt.NDArray[np.int64]],
+    steps: int = STEPS,
 ) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
     """Forecast from every origin asked for, each stream a fresh start at its `begin`.
 
     origins   per series, step indices in increasing order, none before its begin
+    steps     of a block; the forecasts are the same for any
     yields    (index of the series, origins of this piece, quantiles (n, H, Q)), each series' in order
     """
     codes = static_codes(series, model.manifest.static)
@@ -78,7 +83,7 @@ def forecasts(
         at = np.array([begin[i] for i in rows])
         last = np.array([origins[i][-1] + 1 for i in rows])
         while len(rows):
-            length = np.minimum(last - at, STEPS)
+            length = np.minimum(last - at, steps)
             block = block_of([series[i] for i in rows], at, length, codes[rows])
             wanted = [
                 origins[i][(origins[i] >= a) & (origins[i] < a + n)] for i, a, n in zip(rows, at, length, strict=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from training.config import Config
 
-FALLBACK_SEASONS = 3  # seasons searched back for a lead's base before the last value stands in
+FALLBACK_SEASONS = 2  # seasons searched back for a lead's base before the last value stands in
 
 
 class Head(nn.Module):
@@ -33,53 +33,57 @@ class Head(nn.Module):
         self.levels, self.without = len(levels), frozenset(model.without)
         self.middle = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
         self.seasons = [m for m in self.lags if m > 1]
-        differences = sum(self.window - m for m in self.seasons or [1])
-        past = 0 if "window" in self.without else self.window + differences
+        self.split = [0 if "window" in self.without else width, 0 if "skip" in self.without else self.horizon]
+        past = 0 if "window" in self.without else self.window
         self.inner = nn.Linear(sum(sizes) + past, width)
         self.dropout = nn.Dropout(model.dropout)
-        self.skip = nn.Linear(differences, self.horizon, bias=False) if "skip" not in self.without else None
+        layers = [nn.Linear(self.window - m, sum(self.split), bias=False) for m in self.seasons or [1]]
+        self.differences = nn.ModuleList(layers)  # each gives the inner layer its share, and the linear skip
         gated = self.seasons and "gate" not in self.without
         self.gate = nn.Linear(width, len(self.seasons) * self.horizon) if gated else None
         self.outer = nn.Linear(width, self.levels * self.horizon)
         self.stretch: Tensor  # of all widths, set once training is over: see `training.fit`
         self.register_buffer("stretch", torch.ones(1))
-        self._start(levels)
+        self._start(levels, layers)
 
-    def _start(self, levels: Sequence[float]) -> None:
-        """Start as a naive forecast with the widths of a normal error."""
+    def _start(self, levels: Sequence[float], differences: Sequence[nn.Linear]) -> None:
+        """Start as a naive forecast with the widths of a normal error; the inner layer's shares as one layer's."""
         steps = torch.special.ndtri(torch.tensor(levels)).diff().clamp(min=1e-3)
         bias = torch.zeros(self.levels, self.horizon)
         bias[torch.arange(self.levels) != self.middle] = _inverse_positive(steps).unsqueeze(1)
         with torch.no_grad():
-            if self.skip is not None:
-                self.skip.weight.zero_()
+            for layer in differences:
+                layer.weight[: self.split[0]].mul_((layer.in_features / self.inner.in_features) ** 0.5)
+                layer.weight[self.split[0] :].zero_()
             self.outer.weight.mul_(0.1)
             self.outer.bias.copy_(bias.flatten())
             if self.gate is not None:
                 self.gate.weight.mul_(0.1)
 
-    def forward(self, features: Tensor, window: Tensor, scales: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, features: Tensor, window: Tensor, scales: tuple[Tensor, ...], add: Tensor) -> Tensor:
         """Quantiles (N, Q·H), level by level, relative to what the window is relative to.
 
         features  (N, D + context)
         window    (N, R)  newest value last, 0 where missing
         scales    level, spread and each lag's change, all (N, 1)
+        add       (N, 1)  added to each
         """
         level, spread, *changes = scales
         seen = (window != 0).float()
-        differences = [self._difference(window, seen, m) for m in self.seasons or [1]]
-        own = changes[-len(differences) :]
-        scaled = [d / c for d, c in zip(differences, own, strict=True)]
         inputs = [features]
         if "window" not in self.without:
-            inputs += [(window - level) * seen / spread, *scaled]
-        inner = self.dropout(nn.functional.relu(self.inner(torch.cat(inputs, dim=1))))
+            inputs.append((window - level) * seen / spread)
+        inner, skip = self.inner(torch.cat(inputs, dim=1)), add
+        own = changes[-len(self.differences) :]
+        for lag, layer, change in zip(self.seasons or [1], self.differences, own, strict=True):
+            if sum(self.split):
+                share, ahead = torch.split(layer(self._difference(window, seen, lag)), self.split, dim=1)
+                inner = inner + share / change if self.split[0] else inner
+                skip = skip + ahead if self.split[1] else skip  # linear in the values, so in stream units
+        inner = self.dropout(nn.functional.relu(inner))
         gates = self._gates(inner)
         base = _mixed(gates, self._bases(window, seen, level))
-        unit = _mixed(gates, changes)
-        if self.skip is not None:  # the first season's unit for all differences keeps it linear in the values
-            base = base + self.skip(torch.cat((scaled[0], *(d / own[0] for d in differences[1:])), dim=1)) * own[0]
-        return self._spread_out(self.outer(inner), base, unit)
+        return self._spread_out(self.outer(inner), base + skip, _mixed(gates, changes))
 
     def _difference(self, window: Tensor, seen: Tensor, lag: int) -> Tensor:
         return (window[:, lag:] - window[:, :-lag]) * (seen[:, lag:] * seen[:, :-lag])
@@ -112,18 +116,18 @@ class Head(nn.Module):
 
     def _spread_out(self, out: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
         """Increasing by construction: sums of positive widths, away from the median on either side."""
-        columns, below = self.horizon, self.middle * self.horizon
-        median = centre + out[:, below : below + columns] * unit
+        columns = torch.split(out, self.horizon, dim=1)
+        median = centre + columns[self.middle] * unit
         if self.levels == 1:
             return median
-        widths = torch.split(_positive(torch.cat((out[:, :below], out[:, below + columns :]), dim=1)), columns, dim=1)
+        widths = torch.split(_positive(out), self.horizon, dim=1)
         unit = unit * self.stretch
         quantiles, width = [median], torch.zeros_like(median)
         for step in reversed(widths[: self.middle]):
             width = width + step
             quantiles.insert(0, median - width * unit)
         width = torch.zeros_like(median)
-        for step in widths[self.middle :]:
+        for step in widths[self.middle + 1 :]:
             width = width + step
             quantiles.append(median + width * unit)
         return torch.cat(quantiles, dim=1)

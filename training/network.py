@@ -170,8 +170,11 @@ class Forecaster(nn.Module):
         scales = [recall.level, recall.spread, *recall.changes]
         emitted = torch.stack(scales, dim=2).reshape(-1, len(scales)).index_select(0, emit)
         features = features.reshape(-1, features.shape[2]).index_select(0, emit)
-        relative: Tensor = self.head(features, window, torch.split(emitted, 1, dim=1))
-        absolute = (relative.double() + recall.origin.reshape(-1).index_select(0, emit).unsqueeze(1)).float()
+        origin = recall.origin.reshape(-1).index_select(0, emit).unsqueeze(1)
+        coarse = origin.float()
+        fine = (origin - coarse.double()).float()  # added to the small numbers, where float32 still resolves it
+        relative: Tensor = self.head(features, window, torch.split(emitted, 1, dim=1), fine)
+        absolute = relative + coarse
         return absolute.reshape(-1, self.head.levels, self.head.horizon).transpose(1, 2)
 
 

@@ -77,7 +77,9 @@ class Model(_Section):
         default=None, ge=8, description="values a stream remembers; by default its longest season and its shortest"
     )
     calendar: tuple[Calendar, ...] | None = Field(
-        default=None, description="periods seen as sine and cosine; by default the day and week longer than the step"
+        default=None,
+        description="periods seen as sine and cosine; by default the day and week longer than the step, and "
+        "the year where the step is a day or more",
     )
     attention: int = Field(
         default=0, ge=0, description="K, recent hidden states that each step looks back at; 0 for none"
@@ -172,7 +174,10 @@ class Config(_Section):
             return self.model.calendar
         if self.step_ms is None:
             return ()
-        return tuple(name for name, period in (("day", DAY_MS), ("week", WEEK_MS)) if self.step_ms < period)  # type: ignore[misc]
+        names: list[Calendar] = ["day"] if self.step_ms < DAY_MS else []
+        names += ["week"] if self.step_ms < WEEK_MS else []
+        names += ["year"] if self.step_ms >= DAY_MS else []  # shorter steps are rarely followed for years
+        return tuple(names)
 
 
 def load_config(path: str | Path) -> Config:

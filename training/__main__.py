@@ -56,22 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     speed = commands.add_parser("speed", help="training throughput beside a plain recurrent layer of the same size")
     speed.add_argument("config", metavar="CONFIG")
     _add_data(speed)
-
-    collect = commands.add_parser(
-        "collect", help="write a Kafka topic as tidy parquet; also takes the flags of `streamer run`, and --config"
-    )
-    collect.add_argument("--output", metavar="FOLDER", required=True)
-    collect.add_argument("--covariates", default="", metavar="A,B", help="to keep, besides those input.fields maps")
-    collect.add_argument("--static", default="", metavar="A,B", help="to keep, besides those input.fields maps")
-
-    events = commands.add_parser(
-        "events", help="tidy data as the event lines `streamer replay` reads, on standard output"
-    )
-    events.add_argument("data", metavar="FILE")
-    events.add_argument("--covariates", default="", metavar="A,B", help="columns to send as covariates")
-    events.add_argument("--static", default="", metavar="A,B", help="columns to send as static categories")
-    for name in ("stream", "ts", "value"):
-        events.add_argument(f"--{name}", default=name, metavar="COLUMN", help=f"the column that is the {name}")
+    _add_events(commands)
     return parser
 
 
@@ -102,6 +87,24 @@ def _add_backtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     backtest.add_argument("--json", metavar="FILE", help="also write every score (`-`: standard output)")
     _add_data(backtest)
     _add_stride(backtest)
+
+
+def _add_events(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    collect = commands.add_parser(
+        "collect", help="write a Kafka topic as tidy parquet; also takes the flags of `streamer run`, and --config"
+    )
+    collect.add_argument("--output", metavar="FOLDER", required=True)
+    collect.add_argument("--covariates", default="", metavar="A,B", help="to keep, besides those input.fields maps")
+    collect.add_argument("--static", default="", metavar="A,B", help="to keep, besides those input.fields maps")
+
+    events = commands.add_parser(
+        "events", help="tidy data as the event lines `streamer replay` reads, on standard output"
+    )
+    events.add_argument("data", metavar="FILE")
+    events.add_argument("--covariates", default="", metavar="A,B", help="columns to send as covariates")
+    events.add_argument("--static", default="", metavar="A,B", help="columns to send as static categories")
+    for name in ("stream", "ts", "value"):
+        events.add_argument(f"--{name}", default=name, metavar="COLUMN", help=f"the column that is the {name}")
 
 
 def _add_data(

@@ -23,13 +23,12 @@ NINE = [i / 10 for i in range(1, 10)]
 @pytest.mark.parametrize(
     ("changes", "covariates"),
     [
-        ({"model": {"cell": "rnn"}, "levels": [0.5]}, 0),
+        ({"model": {"cell": "rnn", "attention": 5, "note": 3, "without": ["skip", "gate"]}, "levels": [0.5]}, 0),
         ({"model": {"cell": "gru", "layers": 2}, "levels": NINE, "horizon": 30}, 0),
         ({"model": {"cell": "lstm", "layers": 2}, "data": {"covariates": ["temp"], "static": ["site"]}}, 1),
         ({"step_ms": None, "model": {"seasons": [], "memory_steps": 20}}, 0),
-        ({"model": {"attention": 5, "note": 3, "without": ["skip", "gate", "window"]}}, 0),
     ],
-    ids=["rnn", "gru", "lstm with covariates and categories", "per event", "attention"],
+    ids=["rnn with attention", "gru", "lstm with covariates and categories", "per event"],
 )
 def test_the_file_agrees_with_torch_however_the_steps_are_cut(tmp_path, changes, covariates):
     config = config_of(**changes)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import onnx
@@ -63,7 +62,7 @@ def fitting_speed(config: Config, series: Sequence[Series]) -> tuple[float, floa
 
 
 def seconds(call: Callable[[], object], calls: int = CALLS) -> float:
-    """The median duration of a call, after a few to warm up."""
+    """The shortest duration of a call, after a few to warm up: what others on the machine take is not its cost."""
     for _ in range(3):
         call()
     times = []
@@ -71,7 +70,7 @@ def seconds(call: Callable[[], object], calls: int = CALLS) -> float:
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
-    return median(times)
+    return min(times)
 
 
 def _plain_loop(config: Config, levels: int) -> Callable[[], None]:

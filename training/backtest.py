@@ -4,155 +4,168 @@ The model's file is advanced by onnxruntime, as the daemon does, each stream fro
 forecast's quantiles are its value plus the quantiles of its own errors before the test part.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.table import Table
 
 from streamer.core.contract import Model
-from streamer.core.scoring import coverage, crossing, mase, pinball_loss, seasonal_naive_error, smape
+from streamer.core.scoring import seasonal_naive_error
 from streamer.errors import ConfigError
-from training.config import Split
-from training.data import Series, parts
-from training.stepping import forecasts, targets
+from training.config import Config, Split
+from training.data import Series, own_season, parts
+from training.fit import fit
+from training.naive import naive
+from training.questions import Matrix, ask, summed
+from training.scores import MEAN, Outcome, Score, means, scored
+from training.stepping import TorchModel, forecasts, targets
 
-Floats = npt.NDArray[np.floating]
-MEAN = "mean"
-
-
-@dataclass(frozen=True)
-class Score:
-    """One forecaster's scores on one stream, or their mean over the streams.
-
-    sql       scaled quantile loss: mean pinball loss, doubled, over the train part's seasonal-naive error
-    mase      of the level nearest to the median
-    coverage  share of actuals between the lowest and the highest level
-    crossing  share of neighbouring quantiles in the wrong order
-    """
-
-    stream: str
-    forecaster: str
-    forecasts: int
-    sql: float
-    mase: float
-    smape: float
-    coverage: float
-    crossing: float
+MODEL = "model"
+COLUMNS = ("SQL", "MASE", "sMAPE %", "coverage of {} %", "its width", "skill %")
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """Scores of each stream and, under the stream `mean`, of all; levels are the model's."""
+    """Scores of each stream and, under the stream `mean`, of all; over all leads (lead 0) and at each.
+
+    levels    (Q,)  the model's
+    season    steps, of the seasonal naive forecast and of the scale; None is each stream's own
+    matrices  confusion matrices of the questions in `training.questions`, summed over the streams
+    """
 
     levels: tuple[float, ...]
-    season: int
+    season: int | None
     scores: tuple[Score, ...]
+    matrices: tuple[Matrix, ...] = ()
 
-    def of(self, forecaster: str, stream: str = MEAN) -> Score:
+    def of(self, forecaster: str, stream: str = MEAN, lead: int = 0) -> Score:
         """One score. Raises KeyError if there is none."""
         for score in self.scores:
-            if (score.forecaster, score.stream) == (forecaster, stream):
+            if (score.forecaster, score.stream, score.lead) == (forecaster, stream, lead):
                 return score
-        raise KeyError((forecaster, stream))
+        raise KeyError((forecaster, stream, lead))
+
+    @property
+    def forecasters(self) -> tuple[str, ...]:
+        """The model first, then the naive ones."""
+        return tuple(dict.fromkeys(s.forecaster for s in self.scores))
+
+    def skill(self, score: Score) -> float:
+        """Share of the better naive forecast's loss (of this stream and lead) that is saved; below 0 it is worse."""
+        naive_losses = [self.of(f, score.stream, score.lead).sql for f in self.forecasters if f != MODEL]
+        return 1 - score.sql / min(naive_losses)
+
+    def summary(self) -> dict[str, float]:
+        """The means a manifest carries, plain numbers."""
+        out: dict[str, float] = {}
+        for forecaster in self.forecasters:
+            prefix = "" if forecaster == MODEL else forecaster.replace(" ", "_") + "_"
+            score = self.of(forecaster)
+            for name in ("sql", "mase", "smape", "coverage"):
+                if (value := getattr(score, name)) == value:
+                    out[prefix + name] = round(value, 4)
+        return out
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, NaN as None."""
-        rows = [{k: None if v != v else v for k, v in asdict(s).items()} for s in self.scores]
-        return {"levels": list(self.levels), "season": self.season, "scores": rows}
+        return {
+            "levels": list(self.levels), "season": self.season, "scores": [_plain(asdict(s)) for s in self.scores],
+            "matrices": [asdict(m) for m in self.matrices],
+        }  # fmt: skip
 
-    def table(self, per_stream: bool = False) -> Table:
-        """A table for the terminal."""
+    def table(self, per_stream: bool = False, per_lead: bool = False) -> Table:
+        """A table for the terminal: the means, and a row per stream or lead where asked for."""
         share = round(100 * (self.levels[-1] - self.levels[0]))
-        table = Table(title=f"Backtest, season {self.season} steps")
-        names = ("stream", "forecaster", "forecasts", "SQL", "MASE", "sMAPE %", f"coverage of {share} %")
-        for name in names:
-            table.add_column(name, justify="left" if name in names[:2] else "right", no_wrap=name in names[:2])
+        table = Table(
+            title=f"Backtest, season {self.season or 'of each'} steps; skill is the loss saved of the better naive one"
+        )
+        for name in ("stream", "lead", "forecaster"):
+            table.add_column(name, no_wrap=True)
+        for name in ("forecasts", *COLUMNS):
+            table.add_column(name.format(share), justify="right")
         for s in self.scores:
-            if per_stream or s.stream == MEAN:
-                numbers = (f"{s.sql:.3f}", f"{s.mase:.3f}", f"{s.smape:.2f}", f"{s.coverage:.3f}")
-                table.add_row(s.stream, s.forecaster, f"{s.forecasts:,}", *numbers)
+            if (per_stream or s.stream.startswith(MEAN)) and (s.lead == 0 or (per_lead and s.stream.startswith(MEAN))):
+                numbers = (f"{s.sql:.3f}", f"{s.mase:.3f}", f"{s.smape:.2f}", f"{s.coverage:.3f}", f"{s.width:.2f}")
+                lead = str(s.lead) if s.lead else "all"
+                table.add_row(s.stream, lead, s.forecaster, f"{s.forecasts:,}", *numbers, f"{100 * self.skill(s):.1f}")
         return table
 
 
-def backtest(model: Model, series: Sequence[Series], split: Split, season: int, stride: int = 1) -> Backtest:
+def backtest(
+    model: Model, series: Sequence[Series], split: Split, season: int | None = None, stride: int = 1
+) -> Backtest:
     """Score `model`, seasonal naive and last value from every `stride`-th origin of the test part.
 
-    season  steps, of the seasonal naive forecast and of the scale of MASE
+    season  steps, of the seasonal naive forecast and of the scale of MASE; by default each stream's own,
+            found from its times
+
+    Raises ConfigError where the test part holds no whole forecast.
+    """
+    scores: list[Score] = []
+    matrices: list[Matrix] = []
+    for i, outcome in outcomes(model, series, split, season, stride):
+        scores += scored(outcome)
+        if outcome.forecaster == MODEL:
+            matrices += ask(outcome, series[i], parts(series[i], split), stride)
+    return Backtest(model.manifest.levels, season, (*scores, *means(scores)), summed(matrices))
+
+
+def cross_validate(
+    config: Config, series: Sequence[Series], folds: int, stride: int = 1, console: Console | None = None
+) -> Backtest:
+    """Cut the test part into `folds` pieces in time order; fit anew before each, and score it.
+
+    Each stream's scores are kept under `stream (fold k)`; the means are over all streams and folds.
+    """
+    scores: list[Score] = []
+    matrices: list[Matrix] = []
+    for fold in range(folds):
+        split = config.split.model_copy(update={"folds": folds, "fold": fold})
+        fitted = fit(config.model_copy(update={"split": split}), series, console)
+        result = backtest(TorchModel(fitted.network, fitted.manifest), series, split, stride=stride)
+        scores += [replace(s, stream=f"{s.stream} (fold {fold + 1})") for s in result.scores]
+        matrices += result.matrices
+    own = [s for s in scores if not s.stream.startswith(f"{MEAN} (")]
+    return Backtest(config.levels, None, (*scores, *means(own)), summed(matrices))
+
+
+def outcomes(
+    model: Model, series: Sequence[Series], split: Split, season: int | None = None, stride: int = 1
+) -> Iterator[tuple[int, Outcome]]:
+    """(index of the series, outcome) of the model and of each naive forecast, stream by stream.
 
     Raises ConfigError where the test part holds no whole forecast.
     """
     horizon, levels = model.manifest.horizon, model.manifest.levels
     borders = [parts(s, split) for s in series]
-    origins = [np.arange(p.validation - 1, p.end - horizon, stride) for p in borders]
+    origins = [scored_origins(p.validation, p.end, horizon, stride) for p in borders]
     if not any(map(len, origins)):
         raise ConfigError(f"split: the test part of no stream holds {horizon} steps; move validation_end or end")
     found: dict[int, list[npt.NDArray[np.float32]]] = {}
     for i, _, quantiles in forecasts(model, series, [0] * len(series), origins):
         found.setdefault(i, []).append(quantiles)
-    scores = []
     for i, pieces in sorted(found.items()):
-        history, actual = series[i].target[: borders[i].train], targets(series[i], origins[i], horizon)
-        scale = seasonal_naive_error(history, season)
-        predictions: dict[str, Floats] = {"model": np.concatenate(pieces)}
-        for name, lag in (("seasonal naive", season), ("last value", 1)):
-            predictions[name] = naive(series[i], origins[i], borders[i].validation, lag, horizon, levels)
-        for name, predicted in predictions.items():
-            scores.append(_score(series[i].stream, name, actual, predicted, scale, levels))
-    return Backtest(levels, season, (*scores, *_means(scores)))
+        s, known = series[i], borders[i].validation
+        lag = season or own_season(s)
+        scale = seasonal_naive_error(s.target[: borders[i].train], lag)
+        actual = targets(s, origins[i], horizon)
+        yield i, Outcome(s.stream, MODEL, actual, np.concatenate(pieces), levels, scale)
+        for name, back in (("seasonal naive", lag), ("last value", 1)):
+            yield i, Outcome(s.stream, name, actual, naive(s, origins[i], known, back, horizon, levels), levels, scale)
 
 
-def naive(
-    series: Series, origins: npt.NDArray[np.int64], known: int, lag: int, horizon: int, levels: Sequence[float]
-) -> Floats:
-    """The value a whole number of lags before each lead, with its errors' quantiles (n, H, Q).
-
-    known  steps before the test part, whose errors are taken. A missing value is the one a lag earlier.
-    """
-    target = _filled(series.target, lag)
-    lead = np.arange(1, horizon + 1)
-    back = lead - lag * -(-lead // lag)
-    past = np.arange(lag - 1, max(known - horizon, lag))
-    error = targets(series, past, horizon) - target[past[:, None] + back]
-    spread = np.stack([_quantiles(error[:, h], levels) for h in range(horizon)])
-    quantiles: Floats = target[np.maximum(origins[:, None] + back, 0)][..., None] + spread
-    return quantiles
+def scored_origins(begin: int, end: int, horizon: int, stride: int = 1) -> npt.NDArray[np.int64]:
+    """Every `stride`-th origin, from the last step before `begin`, whose leads all lie before `end`."""
+    return np.arange(begin - 1, end - horizon, stride)
 
 
-def _filled(target: Floats, lag: int) -> Floats:
-    out = target.copy()
-    for t in range(lag, len(out)):
-        if np.isnan(out[t]):
-            out[t] = out[t - lag]
-    return out
-
-
-def _quantiles(errors: Floats, levels: Sequence[float]) -> Floats:
-    seen = errors[~np.isnan(errors)]
-    return np.quantile(seen, levels) if seen.size else np.zeros(len(levels))
-
-
-def _score(stream: str, name: str, actual: Floats, predicted: Floats, scale: float, levels: Sequence[float]) -> Score:
-    """Origins and leads where a naive forecast has nothing to say count for no one's loss but its own."""
-    actual = np.where(np.isnan(predicted).any(axis=2), np.nan, actual)
-    median = predicted[..., int(np.argmin(np.abs(np.array(levels) - 0.5)))]
-    loss = pinball_loss(actual, predicted, np.array(levels))
-    return Score(
-        stream, name, len(actual),
-        sql=2 * loss / scale if scale > 0 else float("nan"), mase=mase(actual, median, scale),
-        smape=smape(actual, median), coverage=coverage(actual, predicted[..., 0], predicted[..., -1]),
-        crossing=crossing(predicted),
-    )  # fmt: skip
-
-
-def _means(scores: Sequence[Score]) -> list[Score]:
-    means = []
-    for name in dict.fromkeys(s.forecaster for s in scores):
-        rows = [s for s in scores if s.forecaster == name]
-        columns = {c: [getattr(r, c) for r in rows] for c in ("sql", "mase", "smape", "coverage", "crossing")}
-        known = {c: [v for v in values if v == v] for c, values in columns.items()}
-        mean = {c: float(np.mean(v)) if v else float("nan") for c, v in known.items()}
-        means.append(Score(MEAN, name, sum(r.forecasts for r in rows), **mean))
-    return means
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and value != value else value

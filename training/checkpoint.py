@@ -1,5 +1,6 @@
 """What a fit leaves: the network, what its file needs to say, and both on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ class Fitted:
 
     history  (step, training loss, validation loss) at each validation; losses in units of the naive error
     data     the file it was trained on, if it was one
+    rank     of the process that fitted it, where several did; the others' are the same, and only 0 writes
     """
 
     config: Config
@@ -26,18 +28,19 @@ class Fitted:
     manifest: Manifest
     history: tuple[tuple[int, float, float], ...] = ()
     data: str | None = None
+    rank: int = 0
 
     @property
     def score(self) -> float:
         """The best validation loss, in units of the naive error."""
         return min((validation for _, _, validation in self.history), default=float("nan"))
 
-    def stamped(self, created: datetime, data_digest: str, data: str) -> "Fitted":
+    def stamped(self, created: datetime, data_digest: str, data: str, scores: Mapping[str, float]) -> "Fitted":
         """The same, its manifest saying when, on what, and how well it did in validation."""
         facts = {
             "created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "data_digest": data_digest,
-            "scores": {"validation_sql": round(self.score, 4)},
+            "scores": {"validation_sql": round(self.score, 4), **scores},
         }
         return replace(self, manifest=self.manifest.model_copy(update=facts), data=data)
 

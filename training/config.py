@@ -13,6 +13,7 @@ from training.recurrence import Cell
 HOUR_MS, DAY_MS, WEEK_MS = 3_600_000, 86_400_000, 604_800_000
 
 Calendar = Literal["day", "week", "year"]
+Part = Literal["skip", "gate", "window", "recurrence", "calibration"]
 Border = int | float | str  # see Split
 
 
@@ -24,13 +25,17 @@ class Data(_Section):
     """Where the tidy data lies and which columns it has."""
 
     path: str | None = Field(
-        default=None, description="parquet, CSV or JSONL (also .gz), relative to the working folder"
+        default=None,
+        description="parquet, CSV or JSONL (also .gz), relative to the working folder; `*` matches several",
     )
     stream: str = Field(default="stream", description="column of the stream's id")
     ts: str = Field(default="ts", description="column of the time, UTC epoch milliseconds or a datetime")
     value: str = Field(default="value", description="column of the target; null is missing")
     covariates: tuple[str, ...] = Field(default=(), description="columns of past covariates, numbers")
     static: tuple[str, ...] = Field(default=(), description="columns of static categories, text")
+    cache: str | None = Field(
+        default=None, description="folder for the series on disk, where they are larger than the memory"
+    )
 
 
 class Split(_Section):
@@ -44,6 +49,14 @@ class Split(_Section):
     train_end: Border = 0.7
     validation_end: Border = 0.85
     end: Border | None = None
+    folds: int = Field(default=1, ge=1, description="pieces that the test part is cut into")
+    fold: int = Field(default=0, ge=0, description="the piece to test on; the borders before it move along")
+
+    @model_validator(mode="after")
+    def _has_the_fold(self) -> "Split":
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be less than folds {self.folds}, found {self.fold}")
+        return self
 
 
 class Model(_Section):
@@ -64,8 +77,15 @@ class Model(_Section):
         default=None, ge=8, description="values a stream remembers; by default its longest season and its shortest"
     )
     calendar: tuple[Calendar, ...] | None = Field(
-        default=None, description="periods seen as sine and cosine; by default the day and week longer than the step"
+        default=None,
+        description="periods seen as sine and cosine; by default the day and week longer than the step, and "
+        "the year where the step is a day or more",
     )
+    attention: int = Field(
+        default=0, ge=0, description="K, recent hidden states that each step looks back at; 0 for none"
+    )
+    note: int = Field(default=16, ge=1, description="A, numbers kept of each; a stream's state grows by 4·K·A bytes")
+    without: tuple[Part, ...] = Field(default=(), description="parts of the recipe to leave out, to see their worth")
 
 
 class Training(_Section):
@@ -81,10 +101,19 @@ class Training(_Section):
     weight_decay: float = Field(default=1e-2, ge=0)
     clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     average: float = Field(default=0.995, ge=0, lt=1, description="decay of the weights' moving average")
+    windows: Literal["random", "carried"] = Field(
+        default="random",
+        description="random: each starts from the ring its past fills; carried: each goes on from the one before, with "
+        "its state (truncated back-propagation through time)",
+    )
     hide: float = Field(default=0.1, ge=0, lt=1, description="share of inputs hidden in a quarter of the windows")
     validate_every: int = Field(default=100, ge=1, description="optimiser steps between validations")
     patience: int = Field(default=8, ge=1, description="validations without improvement before it stops")
     threads: int = Field(default=2, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the matrix products while training; bfloat16 is faster on CUDA"
+    )
 
     @model_validator(mode="after")
     def _leaves_a_loss(self) -> "Training":
@@ -145,7 +174,10 @@ class Config(_Section):
             return self.model.calendar
         if self.step_ms is None:
             return ()
-        return tuple(name for name, period in (("day", DAY_MS), ("week", WEEK_MS)) if self.step_ms < period)  # type: ignore[misc]
+        names: list[Calendar] = ["day"] if self.step_ms < DAY_MS else []
+        names += ["week"] if self.step_ms < WEEK_MS else []
+        names += ["year"] if self.step_ms >= DAY_MS else []  # shorter steps are rarely followed for years
+        return tuple(names)
 
 
 def load_config(path: str | Path) -> Config:

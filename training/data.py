@@ -1,28 +1,43 @@
 """Tidy data in, series on the model's time grid out.
 
-A file holds a row per event: stream, ts, value (null is missing), and any covariates and categories. On a
-regular grid an event's slot is floor((ts − offset) / step), the first event of a slot counts, and a slot
+On a regular grid an event's slot is floor((ts − offset) / step), the first event of a slot counts, and a slot
 without one is missing, exactly as the daemon places events.
 """
 
-import gzip
-import hashlib
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import polars as pl
 
 from streamer.errors import ConfigError
-from training.config import Border, Config, Data, Split
+from training.config import DAY_MS, WEEK_MS, Border, Config, Split
+from training.files import collected, scan_events, streams_of
 
+ROWS_AT_ONCE = 5_000_000  # events placed together where series go to disk
+UNEVEN = 0.02  # of the usual step: more is another step
+MOSTLY = 0.95  # share of usual steps from which a stream has a period in steps
 MAX_SPARSENESS = 1000  # grid steps per event; beyond it the step is wrong, and memory at stake
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the placing of a stream's events on its grid noticed.
+
+    duplicates     events beyond the first of a slot
+    unordered      rows earlier than the row before them, in the order of the file
+    usual_step_ms  median distance of two events
+    step_ms        the grid's; None per event
+    """
+
+    duplicates: int = 0
+    unordered: int = 0
+    usual_step_ms: float = 0.0
+    step_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,7 @@ class Series:
     value: npt.NDArray[np.float64]
     observed: npt.NDArray[np.float32]
     static: tuple[str, ...] = ()
+    tally: Tally = Tally()
 
     def __len__(self) -> int:
         return len(self.time)
@@ -59,64 +75,38 @@ class Parts:
     end: int
 
 
-def read_events(path: str | Path, columns: Data) -> pl.DataFrame:
-    """The file's events as columns stream, ts (epoch ms), value, and the covariates and categories asked for.
-
-    Sorted by ts, events of one time in file order. Raises ConfigError for a file or column that cannot be used.
-    """
-    frame = _read(Path(path))
-    wanted = [columns.stream, columns.ts, columns.value, *columns.covariates, *columns.static]
-    if missing := [c for c in wanted if c not in frame.columns]:
-        raise ConfigError(f"{path}: no column {missing[0]!r}, found {', '.join(frame.columns)}; name it under `data`")
-    numbers = [pl.col(c).cast(pl.Float64).fill_nan(None) for c in (columns.value, *columns.covariates)]
-    words = [pl.col(c).cast(pl.String) for c in columns.static]
-    try:
-        frame = frame.select(
-            pl.col(columns.stream).cast(pl.String).alias("stream"), _epoch_ms(frame, columns.ts).alias("ts"),
-            numbers[0].alias("value"), *numbers[1:], *words,
-        )  # fmt: skip
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{path}: a column has the wrong type: {str(error).splitlines()[0]}") from None
-    if frame["stream"].null_count() or frame["ts"].null_count():
-        raise ConfigError(f"{path}: every row needs a {columns.stream!r} and a {columns.ts!r}, found a null one")
-    if not len(frame):
-        raise ConfigError(f"{path}: holds no events")
-    _refuse_infinite(frame, path, columns)
-    return frame.sort("ts", maintain_order=True)
-
-
-def _refuse_infinite(frame: pl.DataFrame, path: str | Path, columns: Data) -> None:
-    """Raises ConfigError where a number is infinite: the daemon rejects such an event too."""
-    names = {"value": columns.value, **{name: name for name in columns.covariates}}
-    for name, column in names.items():
-        if len(rows := frame[name].is_infinite().fill_null(False).arg_true()):
-            raise ConfigError(
-                f"{path}: column {column!r} is {frame[name][rows[0]]} in row {rows[0] + 1}, infinite in {len(rows)} "
-                "rows, expected finite numbers, null where one is missing; correct them, or write null"
-            )
-
-
-def event_lines(path: str | Path, columns: Data) -> Iterator[bytes]:
-    """The file's events as the JSON lines `streamer replay` reads, in time order; null covariates are left out."""
-    for row in read_events(path, columns).iter_rows(named=True):
-        event: dict[str, object] = {"stream": row["stream"], "ts": row["ts"], "value": row["value"]}
-        for kind in ("covariates", "static"):
-            names = getattr(columns, kind)
-            if given := {name: row[name] for name in names if row[name] is not None}:
-                event[kind] = given
-        yield orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
-
-
 def load_series(path: str | Path, config: Config) -> list[Series]:
-    """The file's streams on the config's grid, in order of their names. Raises ConfigError."""
-    events = read_events(path, config.data)
-    by_stream = events.partition_by("stream", maintain_order=True, as_dict=True)
-    return [_place(str(key[0]), rows, config) for key, rows in sorted(by_stream.items(), key=lambda item: item[0])]
+    """The streams on the config's grid, in order of their names. Raises ConfigError.
+
+    With `data.cache` they lie on disk and are read where they are touched, so they may be larger than the
+    memory; streams are placed by groups, so that only one group's events need to fit.
+    """
+    events = scan_events(path, config.data)
+    if config.data.cache is None:
+        return _placed(collected(events, path, config.data), config)
+    sizes = streams_of(events, path)
+    groups = (sizes["len"].cum_sum() // ROWS_AT_ONCE).alias("group")
+    series: list[Series] = []
+    for (number,), streams in sizes.with_columns(groups).group_by("group", maintain_order=True):
+        chosen = events.filter(pl.col("stream").is_in(streams["stream"].implode()))
+        folder = Path(config.data.cache) / str(number)
+        series += on_disk(_placed(collected(chosen, path, config.data), config), folder)
+    return series
 
 
-def data_digest(path: str | Path) -> str:
-    """`sha256:…` of the file's bytes."""
-    return "sha256:" + hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def on_disk(series: Sequence[Series], folder: Path) -> list[Series]:
+    """The same series, their numbers in files of `folder` that the system reads as they are needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    borders = np.cumsum([0, *map(len, series)])
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name in ("time", "value", "observed"):
+        np.save(folder / f"{name}.npy", np.concatenate([getattr(s, name) for s in series]))
+        columns[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+    time, value, observed = columns["time"], columns["value"], columns["observed"]
+    return [
+        replace(s, time=time[a:b], value=value[a:b], observed=observed[a:b])
+        for s, a, b in zip(series, borders[:-1], borders[1:], strict=True)
+    ]
 
 
 def parts(series: Series, split: Split) -> Parts:
@@ -128,7 +118,20 @@ def parts(series: Series, split: Split) -> Parts:
             f"split: expected 0 < train_end ≤ validation_end ≤ end within a stream, found {train}, {validation}, {end} "
             f"steps for {series.stream!r} with {len(series)}"
         )
-    return Parts(train, validation, end)
+    begin, last = (validation + (end - validation) * i // split.folds for i in (split.fold, split.fold + 1))
+    return Parts(train + begin - validation, begin, last)
+
+
+def own_season(series: Series) -> int:
+    """Steps of a day by the stream's own times, else of a week; 1 where its steps are uneven or fit neither."""
+    steps = np.diff(series.time)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    if usual <= 0 or (np.abs(steps - usual) <= UNEVEN * usual).mean() < MOSTLY:
+        return 1
+    for period in (DAY_MS, WEEK_MS):
+        if 1 < (season := round(period / usual)) < len(series) / 3:
+            return season
+    return 1
 
 
 def vocabulary(series: Sequence[Series], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -143,36 +146,15 @@ def static_codes(series: Sequence[Series], words: dict[str, tuple[str, ...]]) ->
     return np.array(codes, np.int64).reshape(len(series), len(tables))
 
 
-def _read(path: Path) -> pl.DataFrame:
-    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if kind == "parquet":
-            return pl.read_parquet(content)
-        if kind == "csv":
-            return pl.read_csv(content, infer_schema_length=None)
-        if kind in ("jsonl", "ndjson"):
-            return pl.read_ndjson(content, infer_schema_length=None)
-    except (OSError, EOFError, zlib.error) as error:  # the last two from a packed file that is cut off or damaged
-        raise ConfigError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}; name a file of tidy data"
-        ) from None
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{path}: not the {kind} its name says: {str(error).splitlines()[0]}") from None
-    raise ConfigError(
-        f"{path}: expected a name ending in .parquet, .csv or .jsonl (also with .gz), found {path.name!r}"
-    )
-
-
-def _epoch_ms(frame: pl.DataFrame, name: str) -> pl.Expr:
-    kind = frame.schema[name]
-    if kind == pl.String:
-        return pl.col(name).str.to_datetime(time_zone="UTC").dt.epoch("ms")
-    return pl.col(name).dt.epoch("ms") if kind.is_temporal() else pl.col(name).cast(pl.Int64)
+def _placed(events: pl.DataFrame, config: Config) -> list[Series]:
+    by_stream = events.partition_by("stream", maintain_order=True, as_dict=True)
+    return [_place(str(key[0]), rows, config) for key, rows in sorted(by_stream.items(), key=lambda item: item[0])]
 
 
 def _place(stream: str, rows: pl.DataFrame, config: Config) -> Series:
-    """One stream's events, sorted by time, on the grid."""
+    """One stream's events on the grid."""
+    unordered = int((np.diff(rows["ts"].to_numpy()) < 0).sum())
+    rows = rows.sort("ts", maintain_order=True)
     time = rows["ts"].to_numpy()
     if config.step_ms is None:
         slot, step, offset = time, 1, 0
@@ -192,7 +174,9 @@ def _place(stream: str, rows: pl.DataFrame, config: Config) -> Series:
     value[place], observed[place] = np.where(known, numbers, 0), known
     grid = unique if config.step_ms is None else unique[0] + np.arange(steps)
     words = tuple(str(rows[name].drop_nulls().first() or "") for name in config.data.static)
-    return Series(stream, cast("npt.NDArray[np.int64]", grid * step + offset), value, observed, words)
+    usual = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
+    tally = Tally(len(time) - len(unique), unordered, usual, config.step_ms)
+    return Series(stream, cast("npt.NDArray[np.int64]", grid * step + offset), value, observed, words, tally)
 
 
 def _border(border: Border, series: Series, end: int) -> int:

@@ -6,16 +6,16 @@ The weights that are validated and kept are a moving average of those that are o
 quantiles' widths are calibrated on the validation part.
 """
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 
 from streamer.core.contract import Manifest
 from streamer.core.scoring import pinball_loss
@@ -24,72 +24,90 @@ from training.checkpoint import Fitted
 from training.config import Config
 from training.data import Series, vocabulary
 from training.network import Forecaster
+from training.run import Run
 from training.stepping import TorchModel, forecasts, targets
-from training.windows import Batch, Example, Sampler, examples_of, statistics_of
+from training.windows import Example, Sampler, examples_of, statistics_of
+from training.workers import Workers, chosen_device, joined
 
 STRETCH_LIMITS = (0.5, 2.0)  # a factor beyond them says that validation is unlike training, not by how much
 VALIDATION_FORECASTS = 4000  # enough for a stable mean, few enough to take a second
 
+Watcher = Callable[[int, dict[str, float]], None]  # told of each validation: the step, and its figures by name
 
-def fit(config: Config, series: Sequence[Series], console: Console | None = None) -> Fitted:
+
+def fit(
+    config: Config, series: Sequence[Series], console: Console | None = None,
+    progress: Path | None = None, resume: bool = False, watcher: Watcher | None = None,
+) -> Fitted:  # fmt: skip
     """Train on `series` by `config`; the same seed and data give the same weights on one kind of CPU.
 
-    Raises ConfigError where the data leaves nothing to train or validate on.
+    console   shows a progress bar
+    progress  written at each validation, and gone at the end; with `resume`, the fit goes on from there
+    watcher   called at each validation
+
+    Raises ConfigError where the data leaves nothing to train or validate on, or `progress` is of another fit.
     """
+    torch.set_num_threads(config.training.threads)
+    device = chosen_device(config.training.device)
+    examples = examples_of(config, series)
+    with joined(device) as workers:
+        run = _start(config, series, examples, device, workers)
+        if resume and progress is not None:
+            run.restore(progress)
+        manifest = manifest_of(config, vocabulary(series, config.data.static))
+        _learn_all(run, manifest, examples, console if workers.rank == 0 else None, progress, watcher)
+        if not math.isfinite(run.best):
+            raise ConfigError(
+                f"training.learning_rate: {config.training.learning_rate} made the loss diverge; choose a smaller one"
+            )
+        run.averaged.load_state_dict(run.best_weights)
+        if "calibration" not in config.model.without:
+            calibrate(run.averaged, manifest, examples)
+        if progress is not None and workers.rank == 0:
+            progress.unlink(missing_ok=True)
+        return replace(Fitted(config, run.averaged.cpu().eval(), manifest, tuple(run.history)), rank=workers.rank)
+
+
+def _start(
+    config: Config, series: Sequence[Series], examples: Sequence[Example], device: torch.device, workers: Workers
+) -> Run:
+    """Every worker has the same first weights and draws of its own."""
     settings = config.training
     torch.manual_seed(settings.seed)
-    torch.set_num_threads(settings.threads)
-    random = np.random.default_rng(settings.seed)
-    examples = examples_of(config, series)
     words = vocabulary(series, config.data.static)
-    network = Forecaster(config, statistics_of(config, examples), words)
-    manifest = manifest_of(config, words)
-    averaged = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, settings.steps))
-    sampler = Sampler(config, examples, words, random)
-    levels = torch.tensor(config.levels)
-
-    history: list[tuple[int, float, float]] = []
-    best, best_weights, waited, running = math.inf, copy.deepcopy(averaged.state_dict()), 0, 0.0
-    with _progress(console) as progress:
-        task = progress.add_task("fit", total=settings.steps, loss="")
-        for step in range(1, settings.steps + 1):
-            running += _learn(network, sampler.draw(network), levels, optimizer, settings.clip)
-            schedule.step()
-            _average(averaged, network, min(settings.average, step / (step + 10)))
-            if step % settings.validate_every == 0 or step == settings.steps:
-                since = step - (history[-1][0] if history else 0)
-                score = validate(TorchModel(averaged, manifest), examples)
-                history.append((step, running / since, score))
-                running = 0.0
-                if score < best:
-                    best, best_weights, waited = score, copy.deepcopy(averaged.state_dict()), 0
-                else:
-                    waited += 1
-                progress.update(task, loss=f"train {history[-1][1]:.4f}  validation {score:.4f}  best {best:.4f}")
-            progress.update(task, completed=step)
-            if waited >= settings.patience:
-                break
-    if not math.isfinite(best):
-        raise ConfigError(
-            f"training.learning_rate: {settings.learning_rate} made the loss diverge; choose a smaller one"
-        )
-    averaged.load_state_dict(best_weights)
-    calibrate(averaged, manifest, examples)
-    return Fitted(config, averaged.eval(), manifest, tuple(history))
+    network = Forecaster(config, statistics_of(config, examples), words).to(device)
+    torch.manual_seed(settings.seed + workers.rank)
+    random = np.random.default_rng((settings.seed, workers.rank))
+    return Run(config, network, Sampler(config, examples, words, random, workers.share(settings.batch)), workers)
 
 
-def _learn(network: Forecaster, batch: Batch, levels: Tensor, optimizer: torch.optim.Optimizer, clip: float) -> float:
-    """One optimiser step on one batch; returns its loss."""
-    network.train()
-    quantiles, _ = network(*batch.inputs)
-    loss = _loss(quantiles, batch.actual, batch.scale, levels)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimizer.step()
-    return loss.item()
+def _learn_all(
+    run: Run, manifest: Manifest, examples: Sequence[Example], console: Console | None, progress: Path | None,
+    watcher: Watcher | None,
+) -> None:  # fmt: skip
+    """Step until the run is over.
+
+    1. learn from one batch   2. where due: validate, keep the best weights, put the run down
+    """
+    settings = run.config.training
+    wrapped = run.workers.wrap(run.network)
+    with _bar(console) as bar:
+        task = bar.add_task("fit", total=settings.steps, loss="", completed=run.step, rate="")
+        while not run.over:
+            run.count(run.learn(wrapped))
+            if run.validation_due:
+                score = validate(TorchModel(run.averaged, manifest), examples) if run.workers.rank == 0 else math.nan
+                run.judge(run.workers.agree(score))
+                _, train, validation = run.history[-1]
+                if progress is not None:
+                    run.save(progress)
+                if watcher is not None and run.workers.rank == 0:
+                    rate = float(run.schedule.get_last_lr()[0])
+                    watcher(run.step, {"loss/train": train, "loss/validation": validation, "learning_rate": rate})
+                bar.update(task, loss=f"train {train:.4f}  validation {validation:.4f}  best {run.best:.4f}")
+            speed = bar.tasks[task].speed or 0.0
+            steps_per_second = speed * settings.batch * settings.window
+            bar.update(task, completed=run.step, rate=f"{steps_per_second / 1000:,.0f} k steps/s")
 
 
 def validate(model: TorchModel, examples: Sequence[Example]) -> float:
@@ -147,25 +165,6 @@ def _validation(
         yield examples[i], targets(examples[i].series, asked[i], horizon), np.concatenate(found)
 
 
-def _loss(quantiles: Tensor, actual: Tensor, scale: Tensor, levels: Tensor) -> Tensor:
-    """Mean pinball loss, doubled, in units of each stream's naive error; missing actuals count nothing."""
-    known = ~actual.isnan()
-    error = (torch.where(known, actual, 0.0).unsqueeze(2) - quantiles.double()) / scale
-    pinball = torch.maximum(levels * error, (levels - 1) * error)
-    return 2 * (pinball * known.unsqueeze(2)).sum() / (known.sum().clamp(min=1) * len(levels))
-
-
-def _cosine(step: int, steps: int) -> float:
-    """Rise over the first 50 steps, then a half cosine to a hundredth."""
-    return min(1.0, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
-
-
-@torch.no_grad()
-def _average(averaged: Forecaster, network: Forecaster, decay: float) -> None:
-    for kept, new in zip(averaged.parameters(), network.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
-
-
 def manifest_of(config: Config, words: dict[str, tuple[str, ...]]) -> Manifest:
     """What a model trained by `config` says of itself."""
     return Manifest(
@@ -176,11 +175,12 @@ def manifest_of(config: Config, words: dict[str, tuple[str, ...]]) -> Manifest:
     )  # fmt: skip
 
 
-def _progress(console: Console | None) -> Progress:
+def _bar(console: Console | None) -> Progress:
     columns = (
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -13,68 +13,77 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-FALLBACK_SEASONS = 3  # seasons searched back for a lead's base before the last value stands in
+from training.config import Config
+
+FALLBACK_SEASONS = 2  # seasons searched back for a lead's base before the last value stands in
 
 
 class Head(nn.Module):
     """Quantiles for the emitted rows.
 
-    sizes            of the recurrent output and of the other features per row
-    window, lags     values R remembered; lags of the bases, the first 1 (last value), the rest seasons
-    horizon, levels  leads H and quantile levels (Q of them)
-    width, dropout   the inner layer
+    sizes   of the recurrent output and of the other features per row
+    lags    of the bases, the first 1 (last value), the rest seasons
+    config  horizon, levels, the inner layer, and which parts are left out
     """
 
-    def __init__(
-        self, sizes: tuple[int, int], window: int, lags: Sequence[int], horizon: int, levels: Sequence[float],
-        width: int, dropout: float,
-    ) -> None:  # fmt: skip
+    def __init__(self, sizes: tuple[int, int], lags: Sequence[int], config: Config) -> None:
         super().__init__()
-        self.lags, self.window, self.horizon, self.levels = tuple(lags), window, horizon, len(levels)
+        model, levels, width = config.model, config.levels, config.model.head
+        self.lags, self.window, self.horizon = tuple(lags), config.memory_steps, config.horizon
+        self.levels, self.without = len(levels), frozenset(model.without)
         self.middle = min(range(len(levels)), key=lambda i: abs(levels[i] - 0.5))
         self.seasons = [m for m in self.lags if m > 1]
-        differences = sum(window - m for m in self.seasons or [1])
-        self.inner = nn.Linear(sum(sizes) + window + differences, width)
-        self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Linear(differences, horizon, bias=False)
-        self.gate = nn.Linear(width, len(self.seasons) * horizon) if self.seasons else None
-        self.outer = nn.Linear(width, self.levels * horizon)
+        self.split = [0 if "window" in self.without else width, 0 if "skip" in self.without else self.horizon]
+        past = 0 if "window" in self.without else self.window
+        self.inner = nn.Linear(sum(sizes) + past, width)
+        self.dropout = nn.Dropout(model.dropout)
+        layers = [nn.Linear(self.window - m, sum(self.split), bias=False) for m in self.seasons or [1]]
+        self.differences = nn.ModuleList(layers)  # each gives the inner layer its share, and the linear skip
+        gated = self.seasons and "gate" not in self.without
+        self.gate = nn.Linear(width, len(self.seasons) * self.horizon) if gated else None
+        self.outer = nn.Linear(width, self.levels * self.horizon)
         self.stretch: Tensor  # of all widths, set once training is over: see `training.fit`
         self.register_buffer("stretch", torch.ones(1))
-        self._start(levels)
+        self._start(levels, layers)
 
-    def _start(self, levels: Sequence[float]) -> None:
-        """Start as a naive forecast with the widths of a normal error."""
+    def _start(self, levels: Sequence[float], differences: Sequence[nn.Linear]) -> None:
+        """Start as a naive forecast with the widths of a normal error; the inner layer's shares as one layer's."""
         steps = torch.special.ndtri(torch.tensor(levels)).diff().clamp(min=1e-3)
         bias = torch.zeros(self.levels, self.horizon)
         bias[torch.arange(self.levels) != self.middle] = _inverse_positive(steps).unsqueeze(1)
         with torch.no_grad():
-            self.skip.weight.zero_()
+            for layer in differences:
+                layer.weight[: self.split[0]].mul_((layer.in_features / self.inner.in_features) ** 0.5)
+                layer.weight[self.split[0] :].zero_()
             self.outer.weight.mul_(0.1)
             self.outer.bias.copy_(bias.flatten())
             if self.gate is not None:
                 self.gate.weight.mul_(0.1)
 
-    def forward(self, features: Tensor, window: Tensor, scales: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, features: Tensor, window: Tensor, scales: tuple[Tensor, ...], add: Tensor) -> Tensor:
         """Quantiles (N, Q·H), level by level, relative to what the window is relative to.
 
         features  (N, D + context)
         window    (N, R)  newest value last, 0 where missing
         scales    level, spread and each lag's change, all (N, 1)
+        add       (N, 1)  added to each
         """
         level, spread, *changes = scales
         seen = (window != 0).float()
-        differences = [self._difference(window, seen, m) for m in self.seasons or [1]]
-        own = changes[-len(differences) :]
-        scaled = [d / c for d, c in zip(differences, own, strict=True)]
-        inputs = torch.cat((features, (window - level) * seen / spread, *scaled), dim=1)
-        inner = self.dropout(nn.functional.relu(self.inner(inputs)))
+        inputs = [features]
+        if "window" not in self.without:
+            inputs.append((window - level) * seen / spread)
+        inner, skip = self.inner(torch.cat(inputs, dim=1)), add
+        own = changes[-len(self.differences) :]
+        for lag, layer, change in zip(self.seasons or [1], self.differences, own, strict=True):
+            if sum(self.split):
+                share, ahead = torch.split(layer(self._difference(window, seen, lag)), self.split, dim=1)
+                inner = inner + share / change if self.split[0] else inner
+                skip = skip + ahead if self.split[1] else skip  # linear in the values, so in stream units
+        inner = self.dropout(nn.functional.relu(inner))
         gates = self._gates(inner)
         base = _mixed(gates, self._bases(window, seen, level))
-        unit = _mixed(gates, changes)
-        # the first season's unit for all differences keeps the skip linear in the values
-        skip = self.skip(torch.cat((scaled[0], *(d / own[0] for d in differences[1:])), dim=1)) * own[0]
-        return self._spread_out(self.outer(inner), base + skip, unit)
+        return self._spread_out(self.outer(inner), base + skip, _mixed(gates, changes))
 
     def _difference(self, window: Tensor, seen: Tensor, lag: int) -> Tensor:
         return (window[:, lag:] - window[:, :-lag]) * (seen[:, lag:] * seen[:, :-lag])
@@ -84,7 +93,10 @@ class Head(nn.Module):
 
         Sigmoids in a row: the same mixtures as a softmax, at a fifth of its cost on short axes.
         """
-        return list(torch.split(self.gate(inner).sigmoid(), self.horizon, dim=1)) if self.gate is not None else []
+        if self.gate is not None:
+            return list(torch.split(self.gate(inner).sigmoid(), self.horizon, dim=1))
+        first = torch.ones(1, 1, device=inner.device)  # without a gate, the shortest season is followed
+        return [first, *(torch.zeros_like(first) for _ in self.seasons[1:])] if self.seasons else []
 
     def _bases(self, window: Tensor, seen: Tensor, level: Tensor) -> list[Tensor]:
         """For each lag what it says of each lead, (N, H) or (N, 1): the value a whole number of lags before it."""
@@ -104,18 +116,18 @@ class Head(nn.Module):
 
     def _spread_out(self, out: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
         """Increasing by construction: sums of positive widths, away from the median on either side."""
-        columns, below = self.horizon, self.middle * self.horizon
-        median = centre + out[:, below : below + columns] * unit
+        columns = torch.split(out, self.horizon, dim=1)
+        median = centre + columns[self.middle] * unit
         if self.levels == 1:
             return median
-        widths = torch.split(_positive(torch.cat((out[:, :below], out[:, below + columns :]), dim=1)), columns, dim=1)
+        widths = torch.split(_positive(out), self.horizon, dim=1)
         unit = unit * self.stretch
         quantiles, width = [median], torch.zeros_like(median)
         for step in reversed(widths[: self.middle]):
             width = width + step
             quantiles.insert(0, median - width * unit)
         width = torch.zeros_like(median)
-        for step in widths[self.middle :]:
+        for step in widths[self.middle + 1 :]:
             width = width + step
             quantiles.append(median + width * unit)
         return torch.cat(quantiles, dim=1)

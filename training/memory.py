@@ -103,7 +103,7 @@ class Memory(nn.Module):
         known = torch.maximum(state[1][:, 1:], observed.amax(dim=1, keepdim=True).double())
         anchor = torch.cat((recall.anchor + shift.double(), known), dim=1)
         habit = recall.habit.gather(2, last.unsqueeze(1).expand(-1, 3, -1)).squeeze(2)
-        return [torch.where(kept == 0, 0.0, kept - shift), anchor, habit]
+        return [kept - shift * (kept != 0).float(), anchor, habit]
 
     def windows(self, line: Tensor, row: Tensor, step: Tensor) -> Tensor:
         """The windows (N, R) of a line (B, R + T) after `step` (N,) of its `row` (N,), newest value last."""
@@ -119,9 +119,11 @@ class Memory(nn.Module):
 
     def _moments(self, line: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count, mean and variance (B, T) of each window, float64; 0 where it is empty."""
-        band = self._band(line, self.steps)
-        exact, exact_band = line[:, 1:].double(), band.double()  # far from the anchor, the variance keeps its digits
-        count = (seen[:, 1:] @ band).double()
+        place = torch.arange(line.shape[1], device=line.device).unsqueeze(1)
+        step = torch.arange(line.shape[1] - self.steps, device=line.device).unsqueeze(0)
+        band = ((place > step) & (place <= step + self.steps)).float()
+        exact, exact_band = line.double(), band.double()  # far from the anchor, the variance keeps its digits
+        count = (seen @ band).double()
         size = count.clamp(min=1)
         level = (exact @ exact_band) / size
         variance = ((exact * exact) @ exact_band) / size - level * level

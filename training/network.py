@@ -11,12 +11,14 @@ stream never seen.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from streamer.core.contract import Manifest
+from training.attention import Attention
 from training.config import Config
 from training.head import Head
 from training.memory import Memory, Recall
@@ -58,13 +60,15 @@ class Forecaster(nn.Module):
         context = len(lags) + 2 * len(self.periods) + model.embedding * len(self.embeddings)
         inputs = 4 * len(lags) + 2 * self.covariates + context
         self.recurrence = Recurrence(model.cell, inputs, model.hidden, model.layers, model.dropout)
-        sizes = (model.hidden, context)
-        self.head = Head(sizes, config.memory_steps, lags, config.horizon, config.levels, model.head, model.dropout)
+        self.attention = Attention(model.hidden, model.attention, model.note) if model.attention else None
+        sizes = (model.hidden + (model.note if model.attention else 0), context)
+        self.head = Head(sizes, lags, config)
         self.covariate_mean: Tensor
         self.covariate_deviation: Tensor
         self.register_buffer("covariate_mean", torch.tensor(statistics.mean, dtype=torch.float64))
         self.register_buffer("covariate_deviation", torch.tensor(statistics.deviation, dtype=torch.float64))
         self._hidden_shape = (model.layers * model.hidden,)
+        self.remembers = "recurrence" not in model.without
 
     @classmethod
     def of(cls, config: Config, manifest: Manifest) -> "Forecaster":
@@ -76,11 +80,15 @@ class Forecaster(nn.Module):
     def state_specs(self) -> tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]:
         """Name, type and shape without B of each state tensor, in the order of `forward`."""
         recurrent = tuple((name, torch.float32, self._hidden_shape) for name in self.recurrence.state_names)
-        return (*self.memory.state_specs, *recurrent)
+        notes = (
+            () if self.attention is None else (("notes", torch.float32, (self.attention.span * self.attention.width,)),)
+        )
+        return (*self.memory.state_specs, *recurrent, *notes)
 
     def fresh_state(self, streams: int) -> list[Tensor]:
         """The state of streams never seen."""
-        return [torch.zeros((streams, *shape), dtype=dtype) for _, dtype, shape in self.state_specs]
+        device = self.head.stretch.device
+        return [torch.zeros((streams, *shape), dtype=dtype, device=device) for _, dtype, shape in self.state_specs]
 
     def forward(
         self, value: Tensor, observed: Tensor, time: Tensor, length: Tensor, emit: Tensor, static: Tensor | None,
@@ -91,17 +99,23 @@ class Forecaster(nn.Module):
         value (B, T, 1+P) float64, observed (B, T, 1+P) float32, time (B, T) int64, length (B,) int64,
         emit (N,) int64, static (B, C) int64 or None where C = 0, state as `state_specs`
         """
-        remembered, hidden = state[:3], state[3:]
+        remembered, hidden = state[:3], state[3 : 3 + len(self.recurrence.state_names)]
         steps = value.shape[1]
         real = (torch.arange(steps, device=value.device) < length.unsqueeze(1)).float()
         observed = observed * real.unsqueeze(2)
         seen = observed[..., 0]
-        recall = self.memory.extend(value[..., 0], seen, remembered)
+        with torch.autocast(value.device.type, enabled=False) if not torch.compiler.is_exporting() else nullcontext():
+            recall = self.memory.extend(value[..., 0], seen, remembered)  # counts and levels need all their digits
         context = self._context(recall, time, static)
         inputs = torch.cat((self._inputs(recall, seen), *self._covariates(value, observed), context), dim=2)
-        output, next_hidden = self.recurrence(inputs, length, hidden)
+        output, following = self.recurrence(inputs, length, hidden)
+        if not self.remembers:
+            output = torch.zeros_like(output)
+        if self.attention is not None:
+            seen_before, notes = self.attention(output, length, state[-1])
+            output, following = torch.cat((output, seen_before), dim=2), [*following, notes]
         quantiles = self._forecast(recall, torch.cat((output, context), dim=2), emit)
-        return quantiles, [*self.memory.keep(recall, seen, length, remembered), *next_hidden]
+        return quantiles, [*self.memory.keep(recall, seen, length, remembered), *following]
 
     def remember(self, value: Tensor, observed: Tensor) -> list[Tensor]:
         """The state of streams whose last steps were these (B, T), with a recurrent state that saw nothing.
@@ -109,8 +123,9 @@ class Forecaster(nn.Module):
         What training starts its windows from: the ring filled, the recurrence to be warmed up.
         """
         state = self.fresh_state(len(value))
+        value, observed = value.to(state[0].device), observed.to(state[0].device)
         recall = self.memory.extend(value, observed, state[:3])
-        length = torch.full((len(value),), value.shape[1])
+        length = torch.full((len(value),), value.shape[1], device=value.device)
         return [*self.memory.keep(recall, observed, length, state[:3]), *state[3:]]
 
     def _inputs(self, recall: Recall, seen: Tensor) -> Tensor:
@@ -155,8 +170,11 @@ class Forecaster(nn.Module):
         scales = [recall.level, recall.spread, *recall.changes]
         emitted = torch.stack(scales, dim=2).reshape(-1, len(scales)).index_select(0, emit)
         features = features.reshape(-1, features.shape[2]).index_select(0, emit)
-        relative: Tensor = self.head(features, window, torch.split(emitted, 1, dim=1))
-        absolute = (relative.double() + recall.origin.reshape(-1).index_select(0, emit).unsqueeze(1)).float()
+        origin = recall.origin.reshape(-1).index_select(0, emit).unsqueeze(1)
+        coarse = origin.float()
+        fine = (origin - coarse.double()).float()  # added to the small numbers, where float32 still resolves it
+        relative: Tensor = self.head(features, window, torch.split(emitted, 1, dim=1), fine)
+        absolute = relative + coarse
         return absolute.reshape(-1, self.head.levels, self.head.horizon).transpose(1, 2)
 
 

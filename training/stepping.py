@@ -29,14 +29,16 @@ class TorchModel:
 
     def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
         """Quantiles (N, H, Q) at the emitted positions, and each row's state after its last step."""
-        tensors = [torch.from_numpy(a) for a in (block.value, block.observed, block.time, block.length, block.emit)]
-        static = torch.from_numpy(block.static) if self.manifest.static else None
+        device = next(self.network.parameters()).device
+        arrays = (block.value, block.observed, block.time, block.length, block.emit)
+        tensors = [torch.from_numpy(a).to(device) for a in arrays]
+        static = torch.from_numpy(block.static).to(device) if self.manifest.static else None
         training = self.network.training
         self.network.eval()
         with torch.no_grad():
-            quantiles, following = self.network(*tensors, static, [torch.from_numpy(s) for s in state])
+            quantiles, following = self.network(*tensors, static, [torch.from_numpy(s).to(device) for s in state])
         self.network.train(training)
-        return quantiles.numpy(), [s.numpy() for s in following]
+        return quantiles.cpu().numpy(), [s.cpu().numpy() for s in following]
 
 
 def state_bytes(network: Forecaster) -> int:
@@ -62,11 +64,16 @@ def block_of(
 
 
 def forecasts(
-    model: Model, series: Sequence[Series], begin: Sequence[int], origins: Sequence[npt.NDArray[np.int64]]
+    model: Model,
+    series: Sequence[Series],
+    begin: Sequence[int],
+    origins: Sequence[npt.NDArray[np.int64]],
+    steps: int = STEPS,
 ) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
     """Forecast from every origin asked for, each stream a fresh start at its `begin`.
 
     origins   per series, step indices in increasing order, none before its begin
+    steps     of a block; the forecasts are the same for any
     yields    (index of the series, origins of this piece, quantiles (n, H, Q)), each series' in order
     """
     codes = static_codes(series, model.manifest.static)
@@ -76,7 +83,7 @@ def forecasts(
         at = np.array([begin[i] for i in rows])
         last = np.array([origins[i][-1] + 1 for i in rows])
         while len(rows):
-            length = np.minimum(last - at, STEPS)
+            length = np.minimum(last - at, steps)
             block = block_of([series[i] for i in rows], at, length, codes[rows])
             wanted = [
                 origins[i][(origins[i] >= a) & (origins[i] < a + n)] for i, a, n in zip(rows, at, length, strict=True)

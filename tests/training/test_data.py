@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from streamer.errors import ConfigError
 from tests.training.conftest import HOUR, START, config_of, hourly
 from training.config import Data, Split
-from training.data import event_lines, load_series, parts, read_events, static_codes, vocabulary
+from training.data import load_series, own_season, parts, static_codes, vocabulary
+from training.files import data_digest, event_lines, read_events
+from training.problems import problem_table, problems_of
 
 
 def test_an_event_lands_in_the_slot_it_falls_into_and_a_gap_is_missing(tidy):
@@ -147,3 +150,69 @@ def test_a_step_far_too_small_is_refused_before_it_fills_the_memory(tidy):
     path = tidy([("a", START, 1.0), ("a", START + 10**9, 1.0)])
     with pytest.raises(ConfigError, match="step_ms: 1 puts the 2 events"):
         load_series(path, config_of(step_ms=1))
+
+
+def test_a_pattern_reads_all_files_it_matches_as_one(tidy, tmp_path):
+    tidy([("a", START, 1.0), ("b", START, 5.0)], "part-1.csv")
+    tidy([("a", START + HOUR, 2.0)], "part-2.csv")
+    a, b = load_series(tmp_path / "part-*.csv", config_of())
+    assert (a.target.tolist(), b.target.tolist()) == ([1, 2], [5])
+    assert data_digest(tmp_path / "part-*.csv") != data_digest(tmp_path / "part-1.csv")
+    with pytest.raises(ConfigError, match="matches no file"):
+        load_series(tmp_path / "none-*.csv", config_of())
+
+
+def test_series_kept_on_disk_are_the_same_and_come_in_groups(tidy, tmp_path, monkeypatch):
+    path = tidy([(stream, START + i * HOUR, float(i)) for i in range(5) for stream in "dacb"])
+    monkeypatch.setattr("training.data.ROWS_AT_ONCE", 9)
+    expected = load_series(path, config_of())
+    found = load_series(path, config_of(data={"cache": str(tmp_path / "cache")}))
+    assert [s.stream for s in found] == ["a", "b", "c", "d"]
+    for a, b in zip(found, expected, strict=True):
+        assert isinstance(a.value.base, np.memmap)
+        assert np.array_equal(a.target, b.target)
+        assert a.tally == b.tally
+    assert len(list((tmp_path / "cache").iterdir())) > 1
+
+
+def test_what_is_wrong_with_a_stream_is_said_in_one_table(tidy):
+    good = [("good", START + i * HOUR, float(i)) for i in range(9)]
+    bad = {
+        "empty": [(i, None) for i in range(3)],
+        "constant": [(i, 4.0) for i in range(5)],
+        "double": [(0, 1.0), (0, 2.0), (1, 3.0), (2, 4.0)],
+        "backwards": [(2, 1.0), (1, 2.0), (0, 5.0)],
+        "wide": [(24 * i, float(i)) for i in range(5)],
+    }
+    events = good + [(name, START + int(h * HOUR), v) for name, rows in bad.items() for h, v in rows]
+    series = load_series(tidy(events), config_of())
+    found = {s.stream: "; ".join(problems_of(s)) for s in series}
+    assert found["good"] == ""
+    assert found["empty"] == "no value at all"
+    assert found["constant"] == "constant at 4"
+    assert found["double"].startswith("1 duplicates")
+    assert found["backwards"].startswith("2 rows out of time order")
+    assert "95% of the steps missing" in found["wide"]
+    assert "events 86400 s apart, step_ms says 3600 s" in found["wide"]
+    table = problem_table(series)
+    assert table is not None
+    assert table.row_count == 5
+    assert problem_table([s for s in series if s.stream == "good"]) is None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "uneven", "expected"),
+    [(60, 0, 24), (5, 0, 288), (30, 0.03, 48), (24 * 60, 0, 7), (60, 0.3, 1), (7 * 24 * 60, 0, 1), (0.5, 0, 1)],
+)
+def test_a_stream_s_season_is_a_day_or_a_week_of_its_own_steps(minutes, uneven, expected):
+    series = hourly(1000)
+    steps = np.full(1000, minutes * 60_000)
+    steps[: int(1000 * uneven)] *= 3
+    assert own_season(replace(series, time=START + np.cumsum(steps).astype(np.int64))) == expected
+
+
+def test_folds_move_the_borders_along_the_test_part():
+    found = [parts(hourly(100), Split(train_end=60, validation_end=70, folds=3, fold=k)) for k in range(3)]
+    assert [(p.train, p.validation, p.end) for p in found] == [(60, 70, 80), (70, 80, 90), (80, 90, 100)]
+    with pytest.raises(ValueError, match="fold must be less than folds 3, found 3"):
+        Split(folds=3, fold=3)

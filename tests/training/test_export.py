@@ -12,10 +12,12 @@ import training.export
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.errors import ConfigError, ContractError
 from tests.training.conftest import config_of, hourly, untrained
+from training import api
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.config import Split
 from training.export import export, onnx_bytes
 from training.parity import TOLERANCE, compare, hard_cases
-from training.stepping import TorchModel
+from training.stepping import TorchModel, forecasts
 
 NINE = [i / 10 for i in range(1, 10)]
 
@@ -23,12 +25,12 @@ NINE = [i / 10 for i in range(1, 10)]
 @pytest.mark.parametrize(
     ("changes", "covariates"),
     [
-        ({"model": {"cell": "rnn"}, "levels": [0.5]}, 0),
+        ({"model": {"cell": "rnn", "attention": 5, "note": 3, "without": ["skip", "gate"]}, "levels": [0.5]}, 0),
         ({"model": {"cell": "gru", "layers": 2}, "levels": NINE, "horizon": 30}, 0),
         ({"model": {"cell": "lstm", "layers": 2}, "data": {"covariates": ["temp"], "static": ["site"]}}, 1),
         ({"step_ms": None, "model": {"seasons": [], "memory_steps": 20}}, 0),
     ],
-    ids=["rnn", "gru", "lstm with covariates and categories", "per event"],
+    ids=["rnn with attention", "gru", "lstm with covariates and categories", "per event"],
 )
 def test_the_file_agrees_with_torch_however_the_steps_are_cut(tmp_path, changes, covariates):
     config = config_of(**changes)
@@ -99,6 +101,32 @@ def test_b_t_and_n_are_open_and_n_may_be_zero(small, tmp_path):
     model = OnnxModel(tmp_path / "model.onnx")  # tries several of each
     assert model.signature.max_steps is None
     assert {s.name for s in model.signature.states} == {"ring", "anchor", "habit", "hidden"}
+
+
+def test_over_5000_carried_steps_torch_and_the_file_agree_step_by_step_and_in_blocks(small, tmp_path):
+    fitted, _, content = small
+    (tmp_path / "model.onnx").write_bytes(content)
+    long, origins = hourly(5000), np.arange(4000, 5000)
+    models = (TorchModel(fitted.network, fitted.manifest), OnnxModel(tmp_path / "model.onnx"))
+    ways = [(models[0], 128), (models[0], 1000), (models[1], 1), (models[1], 128), (models[1], 1000)]
+    expected, *others = (
+        np.concatenate([q for _, _, q in forecasts(model, [long], [0], [origins], steps)]) for model, steps in ways
+    )
+    size = np.maximum(np.abs(expected), np.nanstd(long.target))
+    for found in others:
+        assert np.max(np.abs(found - expected) / size) < TOLERANCE
+
+
+def test_python_and_the_command_share_their_entry_points(small, tmp_path):
+    fitted, series, content = small
+    (tmp_path / "model.onnx").write_bytes(content)
+    split = Split(train_end=150, validation_end=200)
+    by_torch, by_file = (api.backtest(m, series, split).of("model").sql for m in (fitted, tmp_path / "model.onnx"))
+    assert by_file == pytest.approx(by_torch, rel=1e-4)
+    quick = config_of(split=split.model_dump(), training={"steps": 2, "validate_every": 2})
+    again = api.fit(quick, series)
+    assert len(again.history) == 1
+    assert len(api.report(again, tmp_path / "report.html", series, stride=9)) == 6  # best and worst of two streams
 
 
 def test_a_checkpoint_holds_what_an_export_needs(small, tmp_path):

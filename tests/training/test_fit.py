@@ -133,3 +133,77 @@ def test_a_diverging_loss_is_reported_with_its_setting():
     config = config_of(split=SPLIT, training={"learning_rate": 1e30, "clip": 1e30, "average": 0})
     with pytest.raises(ConfigError, match="learning_rate"):
         fit(config, streams())
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step):
+    def watch(now, figures):
+        assert figures.keys() == {"loss/train", "loss/validation", "learning_rate"}
+        if now == step:
+            raise KilledError
+
+    return watch
+
+
+@pytest.mark.parametrize("windows", ["random", "carried"])
+def test_a_fit_killed_in_the_middle_and_resumed_ends_with_the_same_weights(tmp_path, windows):
+    config = config_of(split=SPLIT, training={"steps": 40, "windows": windows})
+    whole = fit(config, streams())
+    progress = tmp_path / "small.progress"
+    with pytest.raises(KilledError):
+        fit(config, streams(), progress=progress, watcher=kill_at(20))
+    resumed = fit(config, streams(), progress=progress, resume=True)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert whole.history == resumed.history
+    assert not progress.exists()
+
+
+def test_resuming_by_other_settings_or_from_nothing_is_refused(tmp_path):
+    progress = tmp_path / "small.progress"
+    with pytest.raises(ConfigError, match="no fit to resume"):
+        fit(config_of(split=SPLIT), streams(), progress=progress, resume=True)
+    with pytest.raises(KilledError):
+        fit(config_of(split=SPLIT), streams(), progress=progress, watcher=kill_at(10))
+    with pytest.raises(ConfigError, match="other settings"):
+        fit(config_of(split=SPLIT, training={"seed": 9}), streams(), progress=progress, resume=True)
+    progress.write_bytes(b"no")
+    with pytest.raises(ConfigError, match="not a fit"):
+        fit(config_of(split=SPLIT), streams(), progress=progress, resume=True)
+
+
+def test_carried_windows_go_on_where_the_last_ended_with_the_state_it_left():
+    config = config_of(split=SPLIT, training={"windows": "carried", "hide": 0, "batch": 4, "window": 40})
+    sampler = Sampler(config, examples_of(config, streams()), {}, np.random.default_rng(5))
+    network = fit_network(config)
+    first = sampler.draw(network)
+    _, state = network(*first.inputs)
+    sampler.carry(state)
+    going_on = (sampler.lanes.begin + config.training.warmup < 194).nonzero()[0]
+    assert len(going_on)
+    second = sampler.draw(network)
+    for row in going_on:
+        assert second.inputs[2][row, 0] - first.inputs[2][row, 39] == 3_600_000
+        assert all(torch.equal(a[row], b[row]) for a, b in zip(second.inputs[6], state, strict=True))
+
+
+def test_windows_of_a_batch_have_similar_lengths():
+    config = config_of(split={"train_end": 0.7, "validation_end": 0.8}, training={"batch": 16})
+    series = [hourly(n, stream=str(n)) for n in (30, 32, 400, 420)]
+    sampler = Sampler(config, examples_of(config, series), {}, np.random.default_rng(5))
+    for _ in range(50):
+        length = sampler.draw(fit_network(config)).inputs[3]
+        assert length.max() <= 2 * length.min()
+
+
+def test_half_precision_learns_as_single_precision_does():
+    config = config_of(split=SPLIT, training={"steps": 40, "learning_rate": 0.01})
+    single, half = (
+        fit(config.model_copy(update={"training": config.training.model_copy(update={"precision": p})}), streams())
+        for p in ("float32", "bfloat16")
+    )
+    assert not torch.equal(weights(single), weights(half))
+    assert half.score == pytest.approx(single.score, rel=0.05)
+    assert all(p.dtype == torch.float32 for p in half.network.parameters())

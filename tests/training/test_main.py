@@ -39,7 +39,9 @@ def files(tmp_path, monkeypatch):
 
 def test_fit_writes_a_checkpoint_and_a_model_that_export_and_backtest_take(files, capfd):
     assert main(["fit", "tiny.yaml", "--data", "data.jsonl", "--output", "model.onnx"]) == 0
-    assert "bytes of state per stream" in " ".join(capfd.readouterr().err.split())
+    said = " ".join(capfd.readouterr().err.split())
+    costs = ("bytes of state per stream", "one step of 1 streams", "one step of 1024 streams", "a bare rnn of 4")
+    assert all(cost in said for cost in costs)
     manifest = OnnxModel("model.onnx").manifest
     assert manifest.model_id == "tiny@1"
     assert manifest.data_digest is not None
@@ -50,9 +52,10 @@ def test_fit_writes_a_checkpoint_and_a_model_that_export_and_backtest_take(files
     arguments = ["backtest", "model.onnx", "--config", "tiny.yaml", "--data", "data.jsonl", "--stride", "10"]
     assert main([*arguments, "--json", "scores.json", "--per-stream"]) == 0
     assert "seasonal naive" in capfd.readouterr().out
-    assert len(json.loads((files / "scores.json").read_text())["scores"]) == 9
+    scores = json.loads((files / "scores.json").read_text())["scores"]
+    assert len(scores) == 9 * 7  # 2 streams and the mean, 3 forecasters; all leads and each of 6
     assert main([*arguments, "--json", "-"]) == 0
-    assert json.loads(capfd.readouterr().out)["season"] == 24
+    assert json.loads(capfd.readouterr().out)["season"] is None
 
 
 def test_events_prints_the_lines_in_time_order(files, capfdbinary):
@@ -78,3 +81,21 @@ def test_events_prints_the_lines_in_time_order(files, capfdbinary):
 def test_what_cannot_be_used_ends_with_exit_code_2_and_a_reason(files, capfd, arguments, expected):
     assert main(arguments) == 2
     assert expected in capfd.readouterr().err
+
+
+def test_the_other_commands_work_on_what_fit_left(files, capfd):
+    data = ["--data", "data.jsonl"]
+    assert main(["fit", "tiny.yaml", *data, "--tensorboard", "logs"]) == 0
+    assert list((files / "logs").glob("events.out.tfevents.*"))
+    assert main(["report", "runs/tiny.pt", "--output", "out/report.html", "--stride", "5"]) == 0
+    assert (files / "out" / "report.html").stat().st_size > 10_000
+    capfd.readouterr()
+    assert main(["backtest", "tiny.yaml", *data, "--folds", "2", "--per-lead"]) == 0
+    assert "mean (fold 2)" in capfd.readouterr().out
+    assert main(["speed", "tiny.yaml", *data]) == 0
+    assert "ratio" in capfd.readouterr().err
+
+
+def test_a_fit_that_was_not_cut_short_cannot_be_resumed(files, capfd):
+    assert main(["fit", "tiny.yaml", "--data", "data.jsonl", "--resume"]) == 2
+    assert "there is no fit to resume" in capfd.readouterr().err

@@ -132,3 +132,25 @@ def test_categories_and_covariates_change_the_forecast():
     assert np.abs(plain - forecast_all(config, south, fitted)).max() > 1e-3
     warmer = replace(north, value=north.value + np.array([0, 10]))
     assert np.abs(plain - forecast_all(config, warmer, fitted)).max() > 1e-3
+
+
+def test_attention_looks_at_the_notes_before_each_step_and_never_ahead():
+    config, series = config_of(model={"attention": 4, "note": 3}), hourly(120)
+    fitted = untrained(config, [series])
+    plain = forecast_all(config, series, fitted)
+    attention = fitted.network.attention
+    by_age = attention.by_age(attention.last_weights)
+    assert by_age.shape == (1, 120, 4)
+    np.testing.assert_allclose(by_age.sum(dim=2)[0, 1:], 1, atol=1e-5)
+    np.testing.assert_array_equal(by_age[0, 0], np.zeros(4))  # nothing came before the first step
+    changed = series.value[:, 0].copy()
+    changed[80:] += 100
+    after = forecast_all(config, with_values(series, changed), fitted)
+    np.testing.assert_allclose(plain[:80], after[:80], rtol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["skip", "gate", "window", "recurrence"])
+def test_each_part_that_is_left_out_changes_the_forecast(part):
+    series = hourly(100)
+    whole, less = (forecast_all(config_of(model={"without": w}), series) for w in ([], [part]))
+    assert np.abs(whole - less).max() > 1e-3

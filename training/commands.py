@@ -1,0 +1,194 @@
+"""What the commands do, once the command line is read."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from streamer.adapters.onnx_session import OnnxModel
+from streamer.errors import ConfigError
+from streamer.settings import load_settings
+from training.ablation import ablate, as_markdown
+from training.backtest import backtest, cross_validate
+from training.checkpoint import Fitted, load_checkpoint, save_checkpoint
+from training.collect import collect
+from training.config import Config, Data, config_for, load_config
+from training.cost import cost_of, fitting_speed
+from training.data import Series, load_series
+from training.export import export
+from training.files import data_digest, event_lines
+from training.fit import Watcher, fit
+from training.problems import problem_table
+from training.report import write_report
+from training.stepping import TorchModel, state_bytes
+
+RUNS = Path("runs")  # where checkpoints go unless told otherwise
+
+
+def run_fit(arguments: argparse.Namespace, console: Console) -> int:
+    """Train, score the test part, save the checkpoint, export."""
+    config = load_config(arguments.config)
+    path = _data_path(arguments.data or config.data.path, arguments.config)
+    series = _load(path, config, console)
+    checkpoint = Path(arguments.checkpoint or RUNS / f"{config.name}.pt")
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    watcher = _tensorboard(arguments.tensorboard) if arguments.tensorboard else None
+    fitted = fit(config, series, console, checkpoint.with_suffix(".progress"), arguments.resume, watcher)
+    if fitted.rank:
+        return 0
+    fitted = fitted.stamped(datetime.now(UTC), data_digest(path), str(path), _test_scores(fitted, series, console))
+    save_checkpoint(fitted, checkpoint)
+    console.print(f"checkpoint {checkpoint}: validation loss {fitted.score:.4f} naive errors", highlight=False)
+    if arguments.output:
+        _write(fitted, arguments.output, series, console)
+    return 0
+
+
+def run_export(arguments: argparse.Namespace, console: Console) -> int:
+    """Write a checkpoint as a model bundle."""
+    fitted, path = _fitted(arguments)
+    _write(fitted, arguments.output, load_series(path, fitted.config), console)
+    return 0
+
+
+def run_backtest(arguments: argparse.Namespace, console: Console) -> int:
+    """Score a model file, or with folds: fit and score a config once per fold."""
+    if arguments.folds > 1:
+        config = load_config(arguments.model)
+        series = _load(_data_path(arguments.data or config.data.path, arguments.model), config, console)
+        result = cross_validate(config, series, arguments.folds, arguments.stride, console)
+    else:
+        model = OnnxModel(arguments.model)
+        config = config_for(model.manifest, load_config(arguments.config) if arguments.config else None)
+        path = _data_path(arguments.data or config.data.path, arguments.config or "--data")
+        result = backtest(model, load_series(path, config), config.split, arguments.season, arguments.stride)
+    if arguments.json == "-":
+        print(json.dumps(result.as_json()))
+        return 0
+    Console().print(result.table(arguments.per_stream, arguments.per_lead))
+    for matrix in result.matrices:
+        Console().print(matrix.table())
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(result.as_json(), indent=1) + "\n")
+    return 0
+
+
+def run_report(arguments: argparse.Namespace, console: Console) -> int:
+    """One HTML file about a checkpoint, and its figures as PNGs."""
+    fitted, path = _fitted(arguments)
+    series = load_series(path, fitted.config)
+    pictures = write_report(fitted, series, Path(arguments.output), arguments.stride)
+    console.print(f"{arguments.output}, and {len(pictures)} figures beside it", highlight=False, soft_wrap=True)
+    return 0
+
+
+def run_ablation(arguments: argparse.Namespace, console: Console) -> int:
+    """Fit the config without each of its parts in turn, and write the table."""
+    config = load_config(arguments.config)
+    series = _load(_data_path(arguments.data or config.data.path, arguments.config), config, console)
+    rows = ablate(config, series, arguments.stride, console)
+    Path(arguments.output).write_text(as_markdown(config, rows))
+    console.print(f"{arguments.output}: {len(rows)} rows", highlight=False)
+    return 0
+
+
+def run_speed(arguments: argparse.Namespace, console: Console) -> int:
+    """Training throughput beside a plain recurrent layer of the same size."""
+    config = load_config(arguments.config)
+    series = _load(_data_path(arguments.data or config.data.path, arguments.config), config, console)
+    ours, plain = fitting_speed(config, series)
+    console.print(
+        f"training: {ours:,.0f} steps/s; a plain {config.model.cell} of its size: {plain:,.0f} steps/s; "
+        f"ratio {ours / plain:.2f}"
+    )
+    return 0
+
+
+def run_collect(arguments: argparse.Namespace, console: Console) -> int:
+    """A Kafka topic's events in a folder of parquet files."""
+    settings = load_settings(arguments.settings, os.environ, required=("input.topics",))
+    folder, keep = Path(arguments.output), (_names(arguments.covariates), _names(arguments.static))
+    counts = collect(settings.kafka, settings.input, folder, *keep)
+    rejected = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if reason != "events") or "none"
+    console.print(f"{folder}: {counts['events']:,} events; rejected: {rejected}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def run_events(arguments: argparse.Namespace, console: Console) -> int:
+    """Event lines on standard output."""
+    covariates, static = _names(arguments.covariates), _names(arguments.static)
+    columns = Data(
+        stream=arguments.stream, ts=arguments.ts, value=arguments.value, covariates=covariates, static=static
+    )
+    sys.stdout.buffer.writelines(event_lines(arguments.data, columns))
+    sys.stdout.flush()
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
+def _load(path: str, config: Config, console: Console) -> list[Series]:
+    """The series, after telling what is wrong with them."""
+    series = load_series(path, config)
+    console.print(f"{len(series)} streams, {sum(map(len, series)):,} steps, for {config.name}@{config.version}")
+    if (table := problem_table(series)) is not None:
+        console.print(table)
+    return series
+
+
+def _fitted(arguments: argparse.Namespace) -> tuple[Fitted, str]:
+    """The checkpoint, and where its data lies."""
+    fitted = load_checkpoint(arguments.checkpoint)
+    return fitted, _data_path(arguments.data or fitted.data, arguments.checkpoint)
+
+
+def _test_scores(fitted: Fitted, series: Sequence[Series], console: Console) -> dict[str, float]:
+    """Of the test part, for the manifest; none where the split leaves no test part."""
+    config = fitted.config
+    model = TorchModel(fitted.network, fitted.manifest)
+    try:
+        result = backtest(model, series, config.split, stride=config.horizon // 2 + 1)
+    except ConfigError:
+        return {}
+    console.print(result.table())
+    return {f"test_{name}": value for name, value in result.summary().items()}
+
+
+def _write(fitted: Fitted, output: str, series: Sequence[Series], console: Console) -> None:
+    difference = export(fitted, output, series)
+    size = Path(output).stat().st_size
+    console.print(
+        f"{output}: {size / 1024:,.0f} KiB, {state_bytes(fitted.network)} bytes of state per stream; torch and "
+        f"onnxruntime agree to {difference.forecast:.1g}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for line in cost_of(output, fitted.config):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _tensorboard(folder: str) -> Watcher:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError("--tensorboard: not installed; do: pip install 'tidecast[tensorboard]'") from None
+    writer = SummaryWriter(folder)
+
+    def watch(step: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return watch
+
+
+def _data_path(path: str | None, where: str) -> str:
+    if path is None:
+        raise ConfigError(f"{where}: data.path: no data; name a file there or with --data")
+    return path

@@ -1,0 +1,177 @@
+"""The report's pictures, drawn with matplotlib: losses, skill, calibration, fans, attention, data."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from training.backtest import MODEL, Backtest, scored_origins
+from training.checkpoint import Fitted
+from training.data import Series, parts
+from training.scores import MEAN
+from training.stepping import TorchModel, forecasts
+
+BLUE, ORANGE, GREY, GREEN = "#1f6fb2", "#d9822b", "#8a97a3", "#2f8f5b"
+COLOURS = {MODEL: BLUE, "seasonal naive": ORANGE, "last value": GREY}
+FANS = 3  # origins drawn per stream
+BEFORE = 3  # horizons of history drawn before the first
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with the file name's part and the sentence under it."""
+
+    name: str
+    caption: str
+    png: bytes
+
+
+def pictures_of(fitted: Fitted, series: Sequence[Series], result: Backtest) -> list[Picture]:
+    """All pictures that the fit has something to show in."""
+    pictures = [_skill(result), _reliability(result), *_fans(fitted, series, result), _data(series, fitted)]
+    if fitted.history:
+        pictures.append(_losses(fitted))
+    if fitted.network.attention is not None:
+        pictures.append(_attention(fitted, series))
+    return pictures
+
+
+def _losses(fitted: Fitted) -> Picture:
+    figure, axes = _axes()
+    steps, train, validation = zip(*fitted.history, strict=True)
+    axes.plot(steps, train, color=GREY, label="training")
+    axes.plot(steps, validation, color=BLUE, marker="o", markersize=3, label="validation (averaged weights)")
+    best = int(np.argmin(validation))
+    axes.plot(steps[best], validation[best], "o", color=GREEN, label=f"kept: {validation[best]:.3f}")
+    axes.set(xlabel="optimiser steps", ylabel="pinball loss, naive errors")
+    axes.set_ylim(0.9 * min(*train, *validation), min(max(*train, *validation), 2 * np.median(train)) * 1.1)
+    axes.legend(frameon=False)
+    return _picture(figure, "losses", "Loss at each validation; the weights kept are those that validated best.")
+
+
+def _skill(result: Backtest) -> Picture:
+    figure, axes = _axes()
+    leads = sorted({s.lead for s in result.scores if s.lead})
+    for forecaster in result.forecasters:
+        losses = [result.of(forecaster, MEAN, lead).sql for lead in leads]
+        axes.plot(leads, losses, color=COLOURS[forecaster], label=forecaster, linewidth=2 if forecaster == MODEL else 1)
+    axes.set(xlabel="lead, steps ahead", ylabel="SQL, naive errors", ylim=(0, None))
+    top = 2.5 * max(result.of(MODEL, MEAN, lead).sql for lead in leads)
+    axes.set_ylim(0, min(axes.get_ylim()[1], top))
+    axes.legend(frameon=False)
+    return _picture(figure, "skill", "Quantile loss at each lead, lower is better; mean over the streams.")
+
+
+def _reliability(result: Backtest) -> Picture:
+    figure, axes = _axes(width=5.0, height=5.0)
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", label="as it should be")
+    for forecaster in result.forecasters:
+        below = result.of(forecaster).below
+        axes.plot(result.levels, below, marker="o", markersize=4, color=COLOURS[forecaster], label=forecaster)
+    axes.set(
+        xlabel="quantile level", ylabel="share of actuals at or below it", xlim=(0, 1), ylim=(0, 1), aspect="equal"
+    )
+    axes.legend(frameon=False)
+    return _picture(figure, "reliability", "On the dotted line a quantile is passed as often as its level says.")
+
+
+def _fans(fitted: Fitted, series: Sequence[Series], result: Backtest) -> Iterator[Picture]:
+    """Fan charts of the streams forecast best, middling and worst, by skill."""
+    rows = [s for s in result.scores if s.forecaster == MODEL and s.lead == 0 and s.stream != MEAN and s.sql == s.sql]
+    ranked = sorted(rows, key=result.skill, reverse=True)
+    by_name = {s.stream: s for s in series}
+    places = {0: "best", len(ranked) // 2: "median", len(ranked) - 1: "worst"}
+    for place, word in sorted(places.items()):
+        if place < len(ranked):
+            row = ranked[place]
+            caption = f"The {word} of {len(ranked)} streams by skill: {row.stream}, skill {result.skill(row):.0%}."
+            yield _picture(_fan(fitted, by_name[row.stream]), f"fan-{word}", caption)
+
+
+def _fan(fitted: Fitted, series: Series) -> Figure:
+    figure, axes = _axes(height=3.4)
+    manifest, horizon, levels = fitted.manifest, fitted.manifest.horizon, fitted.manifest.levels
+    borders = parts(series, fitted.config.split)
+    possible = scored_origins(borders.validation, borders.end, horizon)
+    origins = possible[:: horizon + 1][-FANS:]
+    found = list(forecasts(TorchModel(fitted.network, manifest), [series], [0], [origins]))
+    quantiles = np.concatenate([q for _, _, q in found])
+    begin, end = max(0, int(origins[0]) - BEFORE * horizon), min(len(series), int(origins[-1]) + horizon + 1)
+    when = np.array([datetime.fromtimestamp(t / 1000, UTC) for t in series.time])
+    axes.plot(when[begin:end], series.target[begin:end], color="black", linewidth=1, label="actual", zorder=5)
+    for k, (origin, q) in enumerate(zip(origins, quantiles, strict=True)):
+        at = when[origin + 1 : origin + 1 + horizon]
+        for i in range(len(levels) // 2):
+            label = f"{levels[0]:g} to {levels[-1]:g}" if k == 0 and i == 0 else None
+            axes.fill_between(
+                at, q[:, i], q[:, -1 - i], color=BLUE, alpha=0.35 / (len(levels) // 2) + 0.05, linewidth=0, label=label
+            )
+        middle = int(np.argmin(np.abs(np.array(levels) - 0.5)))
+        axes.plot(at, q[:, middle], color=BLUE, label="median" if k == 0 else None)
+        axes.axvline(
+            when[origin], color=GREY, linewidth=0.8, linestyle=":", label="forecast origin" if k == 0 else None
+        )
+    axes.set(title=series.stream, xlabel="time, UTC", ylabel="value")
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.legend(frameon=False, ncol=4, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+    return figure
+
+
+def _attention(fitted: Fitted, series: Sequence[Series]) -> Picture:
+    """Mean weights by age, after each of the last steps of the first stream."""
+    attention = fitted.network.attention
+    if attention is None:
+        raise ValueError("the network has no attention")
+    s = series[0]
+    last = parts(s, fitted.config.split).end - 1
+    list(forecasts(TorchModel(fitted.network, fitted.manifest), [s], [max(0, last - 4 * 128)], [np.array([last])]))
+    weights = attention.last_weights if attention.last_weights is not None else torch.zeros(1, 1, 1)
+    by_age = attention.by_age(weights)[0].numpy()
+    figure, axes = _axes(height=3.4)
+    image = axes.imshow(
+        by_age.T, aspect="auto", origin="lower", cmap="Blues", extent=(0, len(by_age), 0.5, attention.span + 0.5)
+    )
+    figure.colorbar(image, ax=axes, label="weight")
+    axes.set(xlabel=f"step of {s.stream}'s last block", ylabel="steps back")
+    return _picture(figure, "attention", "What each step looks back at.")
+
+
+def _data(series: Sequence[Series], fitted: Fitted) -> Picture:
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.hist([len(s) for s in series], bins=30, color=BLUE)
+    left.set(xlabel="steps of a stream", ylabel="streams")
+    right.hist([100 * (1 - float(s.observed[:, 0].mean())) for s in series], bins=30, range=(0, 100), color=ORANGE)
+    right.set(xlabel="missing steps, %", ylabel="streams")
+    for axes in (left, right):
+        _plain(axes)
+    split = fitted.config.split
+    caption = f"Split: train to {split.train_end}, validation to {split.validation_end}, then the test part."
+    return _picture(figure, "data", caption)
+
+
+def _axes(width: float = 9.0, height: float = 3.8) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6ebf0", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _picture(figure: Figure, name: str, caption: str) -> Picture:
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return Picture(name, caption, out.getvalue())

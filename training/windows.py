@@ -62,7 +62,7 @@ class Lanes:
 
 
 class Sampler:
-    """Draws windows: a stream by its number of training steps, a start in it, origins in the window.
+    """Draws windows: a stream by the root of its number of training steps, a start in it, origins in the window.
 
     A window's leads end inside the training part. Before a stream's start the past is missing, so fresh
     starts are learned as they come. Windows of a batch have similar lengths: the first draw says which.
@@ -80,6 +80,7 @@ class Sampler:
             raise ConfigError(f"split: the training part of no stream holds {config.horizon + 2} steps; move its end")
         self.codes = static_codes([e.series for e in self.examples], words)
         self.sizes = np.array([e.parts.train for e in self.examples])
+        self.weights = np.sqrt(self.sizes)  # between by steps, which starves short streams, and all alike
         self.random = random
         self.lanes: Lanes | None = None
 
@@ -111,8 +112,8 @@ class Sampler:
             self.lanes = Lanes(kept[0].numpy(), kept[1].numpy(), kept[2])
 
     def _streams(self) -> Indices:
-        """The batch's streams by their number of training steps, all about as long as the first one drawn."""
-        share = self.sizes / self.sizes.sum()
+        """The batch's streams by the root of their training steps, all about as long as the first one drawn."""
+        share = self.weights / self.weights.sum()
         first = self.random.choice(len(share), p=share)
         length = np.minimum(self.sizes - self.horizon, self.settings.window)
         alike = np.where(np.log2(length).round() == np.log2(length[first]).round(), share, 0.0)
@@ -125,7 +126,7 @@ class Sampler:
         ended = begin + self.settings.warmup >= self.sizes[chosen] - self.horizon
         if ended.any():
             chosen, begin = chosen.copy(), begin.copy()
-            chosen[ended] = self.random.choice(len(self.sizes), int(ended.sum()), p=self.sizes / self.sizes.sum())
+            chosen[ended] = self.random.choice(len(self.sizes), int(ended.sum()), p=self.weights / self.weights.sum())
             room = self.sizes[chosen] - self.horizon - self.settings.window
             begin[ended] = self.random.integers(0, np.maximum(room, 0) + 1)[ended]
         fresh = self._remembered(network, chosen, begin)

@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint format bench bench-take-over broker docs demo-model clean
+.PHONY: help setup demo test chaos lint format bench broker docs demo-model clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.runtime ## make .venv with the daemon and the demo
 
@@ -29,12 +29,10 @@ format: $(VENV)/.development ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.development ## measure throughput, restore and changelog (needs Java and Maven)
+bench: $(VENV)/.development ## measure throughput, restore, changelog and take-over, minutes (needs Java and Maven)
 	$(BIN)/python -m tests.benchmarks.core_throughput
 	$(BIN)/python -m tests.benchmarks.restore
 	$(BIN)/python -m tests.benchmarks.changelog
-
-bench-take-over: $(VENV)/.development ## measure how long a killed daemon's partitions stand still (minutes)
 	$(BIN)/python -m tests.benchmarks.take_over
 
 broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (needs Java and Maven)

@@ -45,6 +45,11 @@ class Committer:
         """Whether a transaction's outcome is still open."""
         return bool(self._parts) or self._must_recover
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the next attempt has to ask the brokers what became of the last one."""
+        return self._must_recover
+
     def begin(self, parts: Sequence[Part]) -> None:
         """Take a transaction over; there must be none before it."""
         if self.busy:

@@ -186,6 +186,8 @@ class Daemon:
             restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
         except NotNowError as problem:
             log("restore_delayed", partition=_name(task), error=str(problem))
+            if not restore.is_reading:
+                self._restores[task] = self._restores.pop(task)  # the others need not wait for it
             return
         if task.phase is Phase.RUNNING:
             del self._restores[task]
@@ -257,6 +259,8 @@ class Daemon:
         poll is let go first, or its records would go along under the new generation.
         """
         self._rebalance()
+        if self._committer.is_unknown:
+            return  # asking for committed positions is not possible on the client's own thread
         if self._committer.busy or self._begin():
             begun = self._clocks.monotonic()
             self._report(self._committer.attempt(), self._clocks.monotonic() - begun)

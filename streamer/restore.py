@@ -59,6 +59,7 @@ class Restore:
         self._on_unused = on_unused
         self._step = _Step.FETCH
         self._committed = Position(0, "")
+        self._is_first = False  # no position was ever committed, as far as anybody knows
         self._end = 0
         self._began = 0.0
         self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
@@ -81,18 +82,37 @@ class Restore:
             case _Step.REPLAY:
                 self._replay(timeout_seconds, now)
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it is in the middle of a log, which another restore would take from under it."""
+        return self._step in (_Step.READ, _Step.REPLAY)
+
     def _fetch(self) -> None:
         partition = self._task.partition
         found = self._client.committed([partition])[partition]
-        if found is None:
-            offset = self._client.starting_offset(partition)
-            found = position_of(offset, offset)
-            try:
-                self._client.commit_positions({partition: found})
-            except NotAMemberError:
-                return  # the group rebalances; the next slice asks again
-        self._committed = found
+        self._is_first = found is None
+        self._committed = found or Position(0, "")
         self._step = _Step.END
+
+    def _begin_first(self) -> bool:
+        """Commit the position where a partition without one begins; False while the group rebalances.
+
+        Raises StateError where its streams have snapshots: the position they belong to is lost.
+        """
+        partition = self._task.partition
+        if len(self._engine.rows(partition)) or self._unused:
+            raise StateError(
+                f"partition {_name(self._task)}: the group has no committed offset, but there are snapshots in "
+                f"{self._changelog.topic!r}; its offsets expired or were deleted; "
+                f"`streamer state reset` for group {self._group_id!r} starts its streams fresh"
+            )
+        offset = self._client.starting_offset(partition)
+        self._committed = position_of(offset, offset)
+        try:
+            self._client.commit_positions({partition: self._committed})
+        except NotAMemberError:
+            return False
+        return True
 
     def _look(self, now: float) -> None:
         end, begin = self._reader.end(self._changelog), self._reader.begin(self._changelog)
@@ -112,6 +132,9 @@ class Restore:
 
     def _settle(self) -> None:
         """Every snapshot is in: where the input is to be read from."""
+        if self._is_first and not self._begin_first():
+            self._again()
+            return
         low_water = self._checked_low_water()
         if low_water is None:
             self._again()
@@ -194,6 +217,9 @@ class Restore:
             if self._unused:  # their snapshots lack these events, and must not serve the model they are of again
                 self._task.voided.update(self._unused.keys() & self._engine.streams(below))
         if position >= self._committed.offset:
+            if self._reader.begin(self._task.partition) > self._task.replays_from:
+                self._again()  # retention may have overtaken the reading
+                return
             self._go_live()
 
     def _go_live(self) -> None:

@@ -22,6 +22,7 @@ from streamer.core.stepping import Broken, ages, step
 from streamer.core.timegrid import NEVER, Ints, Judgement, TimeGrid, begin_again, judge, progress_before
 
 NO_ROW = -1
+MAX_EVICTED = 5_000  # at a time: their tombstones are one transaction's
 SWEEPS = 8  # times that silent streams are looked for while the idle time passes once
 
 
@@ -131,9 +132,10 @@ class Engine:
             return []
         if progress - self._swept.get(partition, progress - 1 - self.grid.idle_slots) <= self.grid.idle_slots // SWEEPS:
             return []  # looking at every stream costs time, and a row kept a little longer only memory
-        self._swept[partition] = progress
         gone = (progress - self.arena.last_slot[self.rows(partition)] > self.grid.idle_slots).tolist()
-        streams = [stream for stream, is_gone in zip(known, gone, strict=True) if is_gone]
+        streams = [stream for stream, is_gone in zip(known, gone, strict=True) if is_gone][:MAX_EVICTED]
+        if len(streams) < MAX_EVICTED:
+            self._swept[partition] = progress
         self.arena.release([known.pop(stream) for stream in streams])
         return streams
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import TopicAlreadyExistsError, UnknownBrokerIdError
 
 from tests.integration.waiting import eventually
 
@@ -39,8 +40,18 @@ def create_topic(
     unique = f"{name}-{uuid.uuid4().hex[:8]}"
     configs = {setting: str(value) for setting, value in (settings or {}).items()}
     topic = {"num_partitions": partitions, "replication_factor": replication, "configs": configs}
-    with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:
-        admin.create_topics({unique: topic}, wait_for_metadata=True)
+
+    def created() -> bool:
+        try:
+            with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:
+                admin.create_topics({unique: topic}, wait_for_metadata=True)
+        except UnknownBrokerIdError:  # brokers that have just started do not all know each other yet
+            return False
+        except TopicAlreadyExistsError:
+            pass
+        return True
+
+    eventually(created, f"topic {unique} is there")
     return unique
 
 

@@ -58,7 +58,10 @@ class Scene:
             "state.snapshot_interval_seconds": 1,
             **self.more,
         }
-        program = ("tests.chaos.failpoints", failpoint) if failpoint else ("streamer",)
+        program: tuple[str, ...] = ("streamer",)
+        if failpoint:  # every batch is a transaction, so that any machine gets to the n-th one
+            program = ("tests.chaos.failpoints", failpoint)
+            settings["delivery.commit_interval_seconds"] = 0.001
         self.processes.append(Streamer(self.folder, settings, name, program))
         return self.processes[-1]
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.adapters.onnx_session import OnnxModel
-from streamer.core import blocks, stepping
+from streamer.core import blocks, engine, stepping
 from streamer.core.events import Partition
 from streamer.demo import MODEL_PATH
 from tests import models
@@ -138,6 +138,14 @@ def test_eviction_frees_the_rows_of_the_silent_and_names_them(echo):
     run(eng, records([event("b", 7)]))
     assert eng.evict(EVENTS) == ["a"]
     assert run(eng, records([event("c", 7)]))[1] == []  # its row serves another
+
+
+def test_eviction_of_very_many_takes_several_goes(echo, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_EVICTED", 1)
+    eng = new_engine(echo)
+    eng.grid = replace(eng.grid, idle_slots=5)
+    run(eng, records([event("a", 1), event("b", 1), event("c", 9)]))
+    assert [eng.evict(EVENTS) for _ in range(3)] == [["a"], ["b"], []]
 
 
 @given(log=some_log, sizes=some_sizes, longest=st.integers(1, 5), elements=st.sampled_from([8, 64]))

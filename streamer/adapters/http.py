@@ -62,16 +62,22 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the requests being answered, close every connection, end the threads.
+        """Close every connection and end the threads; an answer at that very moment may be lost.
 
-        1. end the workers   2. close all sockets in the loop's own thread, which ends the loop
+        1. end the workers   2. send what they wrote and close all sockets in the loop's own thread, which ends it
         """
         self._server.task_dispatcher.shutdown()
         if self._thread.is_alive():
-            self._server.trigger.pull_trigger(lambda: close_all(self._connections, ignore_all=True))
+            self._server.trigger.pull_trigger(self._close)
             self._thread.join()
         else:
-            close_all(self._connections, ignore_all=True)
+            self._close()
+
+    def _close(self) -> None:
+        for connection in list(self._connections.values()):
+            if getattr(connection, "total_outbufs_len", 0):
+                connection.handle_write()
+        close_all(self._connections, ignore_all=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

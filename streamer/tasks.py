@@ -85,6 +85,11 @@ class Task:
         return min(low_water, self.replays_from) if self.voided else low_water
 
 
+def changelog_name(group_id: str, topic: str) -> str:
+    """The topic that holds the snapshots of an input topic's streams."""
+    return f"{group_id}-{topic}-changelog"
+
+
 def changelog_of(group_id: str, partition: Partition) -> Partition:
     """Where a partition's snapshots are."""
-    return Partition(f"{group_id}-{partition.topic}-changelog", partition.number)
+    return Partition(changelog_name(group_id, partition.topic), partition.number)

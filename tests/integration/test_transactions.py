@@ -13,7 +13,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from streamer.adapters.kafka_python import KafkaPythonLogReader, changelog_name, client, ensure_changelogs, transactions
+from streamer.adapters.kafka_python import KafkaPythonLogReader, client, ensure_changelogs, transactions
 from streamer.core.events import Partition
 from streamer.delivery import (
     DeliveryError,
@@ -26,6 +26,7 @@ from streamer.delivery import (
 )
 from streamer.errors import ConfigError
 from streamer.settings import KafkaSettings
+from streamer.tasks import changelog_name
 from tests.integration.broker import Broker, Cluster
 from tests.integration.members import Member, polled, polling, running
 from tests.integration.records import Record, create_topic, end_offsets, produce, read_committed

@@ -16,6 +16,6 @@ connecting.py    clients opened, or refused with the setting to mend
 
 from streamer.adapters.kafka_python.client import KafkaPythonClient
 from streamer.adapters.kafka_python.reader import KafkaPythonLogReader
-from streamer.adapters.kafka_python.topics import changelog_name, create_topics, ensure_changelogs
+from streamer.adapters.kafka_python.topics import create_topics, ensure_changelogs
 
-__all__ = ["KafkaPythonClient", "KafkaPythonLogReader", "changelog_name", "create_topics", "ensure_changelogs"]
+__all__ = ["KafkaPythonClient", "KafkaPythonLogReader", "create_topics", "ensure_changelogs"]

@@ -17,6 +17,7 @@ from kafka.structs import ConsumerGroupMetadata
 from streamer.adapters.kafka_python.connecting import admin_client
 from streamer.errors import ConfigError
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
+from streamer.tasks import changelog_name
 
 CHANGELOG_SETTINGS = {
     "cleanup.policy": "compact",
@@ -27,11 +28,6 @@ CHANGELOG_SETTINGS = {
 }
 LARGEST_MESSAGE = "max.message.bytes"
 USUAL_LARGEST_BYTES = 1_000_000  # a little below Kafka's default of 1,048,588
-
-
-def changelog_name(group_id: str, topic: str) -> str:
-    """The topic that holds the snapshots of an input topic's streams."""
-    return f"{group_id}-{topic}-changelog"
 
 
 def check_topics(kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> Mapping[str, int]:

@@ -137,9 +137,9 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     settings = load_settings(flags, os.environ)
     logs.set_up()
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
-    metrics = Metrics()
-    metrics.serving(model.manifest, model.fingerprint, model.providers)
-    engine = engine_for(TimedModel(model, metrics.block_advanced), settings.input, settings.state)
+    metrics = Metrics(max_streams=settings.state.max_streams, memory_bytes=memory_bytes())
+    metrics.model.serving(model.manifest, model.fingerprint, model.providers)
+    engine = engine_for(TimedModel(model, metrics.model.block_advanced), settings.input, settings.state)
     format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
     group = settings.kafka.group_id
     topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
@@ -150,7 +150,7 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     reader = KafkaPythonLogReader(settings.kafka)
 
     def restoring(task: Task) -> Restore:
-        return Restore(task, group, client, reader, engine, format_, metrics.snapshots_unused)
+        return Restore(task, group, client, reader, engine, format_, metrics.state.snapshots_unused)
 
     interval = settings.delivery.commit_interval_seconds
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)

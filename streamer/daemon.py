@@ -68,7 +68,7 @@ class Daemon:
         self._metrics = metrics
         self._interval = commit_interval_seconds
         self._clocks = clocks
-        self._committer = Committer(client, metrics.transaction)
+        self._committer = Committer(client, metrics.delivery.transaction)
         self._tasks: dict[Partition, Task] = {}
         self._restores: dict[Task, Restore] = {}
         self._begun: dict[Task, float] = {}
@@ -92,7 +92,7 @@ class Daemon:
                 self.turn(stop)
             self.drain(stop)
         except FencedError:
-            self._metrics.fenced()
+            self._metrics.delivery.fenced()
             raise
         finally:
             self._client.close()
@@ -117,9 +117,9 @@ class Daemon:
         waiting = self._checkpoint.records
         if self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch)):
             self._commit(stop)
-        self._metrics.lag_seen(self._client.lag())
+        self._metrics.assignment.lag_seen(self._client.lag(), self._now_ms())
         self._measure_state()
-        self._metrics.progressed()
+        self._metrics.process.progressed()
 
     def drain(self, stop: Event) -> None:
         """The last transactions, with the snapshots that save the next run its replay."""
@@ -134,7 +134,7 @@ class Daemon:
 
     def healthy(self) -> tuple[bool, str]:
         """Whether the loop makes progress. A broker that is away does not make it unhealthy."""
-        idle = self._metrics.seconds_since_progress()
+        idle = self._metrics.process.seconds_since_progress()
         return idle < HEALTHY_SECONDS, f"the loop last turned {idle:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
@@ -160,15 +160,14 @@ class Daemon:
         if change is None:
             return
         self._joined = True
-        self._metrics.rebalanced()
         for partition in change.revoked:
             self._close(partition)
         for partition in change.assigned:
             task = self._tasks[partition] = Task(partition, Ledger(self._engine.arena))
             self._restores[task] = self._restoring(task)
             self._begun[task] = self._clocks.monotonic()
-        self._metrics.assigned(self._tasks.keys())
-        self._metrics.streams_released(len(self._engine.arena), self._arena_bytes())
+        self._metrics.assignment.rebalanced(self._tasks.keys())
+        self._measure_streams()
 
     def _close(self, partition: Partition) -> None:
         task = self._tasks.pop(partition, None)
@@ -192,8 +191,8 @@ class Daemon:
         if task.phase is Phase.RUNNING:
             del self._restores[task]
             seconds = self._clocks.monotonic() - self._begun.pop(task)
-            self._metrics.restored(seconds, restore.snapshots, restore.replayed)
-            self._metrics.streams_released(len(self._engine.arena), self._arena_bytes())
+            self._metrics.state.restored(seconds, restore.snapshots, restore.replayed)
+            self._measure_streams()
             log(
                 "partition_restored",
                 partition=_name(task),
@@ -211,7 +210,10 @@ class Daemon:
         now = self._clocks.monotonic()
         for forecasts in outcome.forecasts:
             self._checkpoint.add(self._tasks[forecasts.records.partition], forecasts, now)
-        self._metrics.batch_advanced(outcome, len(self._engine.arena), self._arena_bytes())
+        self._metrics.assignment.read(batch)
+        self._metrics.events.batch_advanced(outcome)
+        self._metrics.state.reset(len(outcome.resets))
+        self._measure_streams()
         for reset in outcome.resets:
             self._log_once(reset)
 
@@ -247,7 +249,7 @@ class Daemon:
                 return
             self._client.hold(0.0 if done else RETRY_SECONDS)
             self._rebalance()
-            self._metrics.progressed()
+            self._metrics.process.progressed()
             waited += self._clocks.monotonic() - begun
             if stop.is_set() and waited > DRAIN_SECONDS:
                 raise DeliveryError("the last transaction's outcome is open; the next run goes on from the last commit")
@@ -270,8 +272,8 @@ class Daemon:
             return
         times = np.concatenate([part.record_times for part in parts])
         letters = sum(part.dead_letters for part in parts)
-        self._metrics.committed(times, letters, seconds, round(self._clocks.wall() * 1000))
-        self._metrics.snapshots_written(sum(p.snapshots for p in parts), sum(p.snapshot_bytes for p in parts))
+        self._metrics.delivery.committed(times, letters, seconds, self._now_ms())
+        self._metrics.state.snapshots_written(sum(p.snapshots for p in parts), sum(p.snapshot_bytes for p in parts))
 
     def _measure_state(self) -> None:
         """What a restart would replay, looked at now and then: it takes a look at every dirty stream."""
@@ -280,7 +282,7 @@ class Daemon:
         self._measure_again = self._clocks.monotonic() + MEASURE_SECONDS
         running = [task for task in self._tasks.values() if task.phase is Phase.RUNNING]
         distances = {task.partition: task.position - task.low_water() for task in running}
-        self._metrics.dirty(sum(len(task.ledger) for task in running), distances)
+        self._metrics.state.dirty(sum(len(task.ledger) for task in running), distances)
 
     def _log_once(self, reset: Reset) -> None:
         stream = (reset.partition, reset.stream)
@@ -289,8 +291,13 @@ class Daemon:
             topic, number = reset.partition
             log("state_reset", partition=f"{topic}-{number}", stream=reset.stream, step_time=reset.time)
 
-    def _arena_bytes(self) -> int:
-        return len(self._engine.arena) * self._engine.arena.bytes_per_stream
+    def _measure_streams(self) -> None:
+        arena = self._engine.arena
+        self._metrics.state.held(len(arena), len(arena) * arena.bytes_per_stream)
+        self._metrics.state.restoring(len(self._restores))
+
+    def _now_ms(self) -> int:
+        return round(self._clocks.wall() * 1000)
 
 
 def _name(task: Task) -> str:

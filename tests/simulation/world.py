@@ -94,7 +94,7 @@ class Process:
         self.checkpoint = Checkpoint(self.engine, ForecastEncoder(Chain.manifest), FORMAT, topics, policy)
 
         def restoring(task: Task) -> Restore:
-            unused = self.metrics.snapshots_unused
+            unused = self.metrics.state.snapshots_unused
             return WatchedRestore(self, task, GROUP, self.client, reader, self.engine, FORMAT, unused)
 
         clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock())

@@ -9,15 +9,19 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 import streamer
-from streamer.adapters.metrics import TRANSACTION_RESULTS, UNUSED_REASONS, BatchHistogram, Metrics
+from streamer.adapters.metrics import Metrics
+from streamer.adapters.metrics.delivery import TRANSACTION_RESULTS
+from streamer.adapters.metrics.histogram import BatchHistogram
+from streamer.adapters.metrics.state import UNUSED_REASONS
 from streamer.core.contract import Block, Manifest
 from streamer.core.decoding import Rejection
 from streamer.core.events import NO_TIMESTAMP, REASONS, Partition, Records
-from streamer.core.forecasts import Forecasts, Outcome, Reset
+from streamer.core.forecasts import Forecasts, Outcome
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 EVENTS_3 = Partition("events", 3)
 EVENTS_4 = Partition("events", 4)
+NOW_MS = 1_700_000_000_000
 
 
 class Clock:
@@ -41,7 +45,7 @@ def value(metrics, name, **labels):
     return metrics.registry.get_sample_value(name, labels)
 
 
-def outcome(accepted, reasons=(), resets=0):
+def outcome(accepted, reasons=(), cold=0):
     n = accepted + len(reasons)
     records = Records(EVENTS_3, range(n), range(1000, 1000 + n), [b"k"] * n, [b"{}"] * n)
     rejected = [Rejection(accepted + i, reason, "…") for i, reason in enumerate(reasons)]
@@ -52,11 +56,16 @@ def outcome(accepted, reasons=(), resets=0):
         row=np.zeros(accepted, np.int64),
         born=np.zeros(accepted, bool),
         origin=np.zeros(accepted, np.int64),
-        warm=np.ones(accepted, bool),
+        warm=np.arange(accepted) >= cold,
         quantiles=np.zeros((accepted, 1, 1), np.float32),
         rejected=rejected,
     )
-    return Outcome([forecasts], [Reset(EVENTS_3, "s", 0)] * resets)
+    return Outcome([forecasts], [])
+
+
+def read_at(partition, *milliseconds):
+    n = len(milliseconds)
+    return Records(partition, range(n), milliseconds, [b"k"] * n, [b"{}"] * n)
 
 
 def block(lengths):
@@ -72,8 +81,8 @@ def block(lengths):
 
 
 def test_every_consumed_record_is_accepted_or_rejected_for_one_reason(metrics):
-    metrics.batch_advanced(outcome(5, ["late", "late", "not_json"]), streams=2, arena_bytes=640)
-    metrics.batch_advanced(outcome(1, ["late"]), streams=3, arena_bytes=960)
+    metrics.events.batch_advanced(outcome(5, ["late", "late", "not_json"]))
+    metrics.events.batch_advanced(outcome(1, ["late"]))
     assert value(metrics, "streamer_records_consumed_total") == 10
     assert value(metrics, "streamer_events_accepted_total") == 6
     assert value(metrics, "streamer_events_rejected_total", reason="late") == 3
@@ -89,19 +98,19 @@ def test_a_reason_nobody_met_yet_is_already_there_at_zero(metrics):
 
 
 def test_streams_and_their_memory_are_those_after_the_batch_or_the_release(metrics):
-    metrics.batch_advanced(outcome(1), streams=3, arena_bytes=960)
+    metrics.state.held(streams=3, arena_bytes=960)
     assert (value(metrics, "streamer_active_streams"), value(metrics, "streamer_arena_bytes")) == (3, 960)
-    metrics.streams_released(streams=1, arena_bytes=320)
+    metrics.state.held(streams=1, arena_bytes=320)
     assert (value(metrics, "streamer_active_streams"), value(metrics, "streamer_arena_bytes")) == (1, 320)
 
 
 def test_a_reset_stream_is_counted(metrics):
-    metrics.batch_advanced(outcome(2, resets=2), streams=2, arena_bytes=0)
+    metrics.state.reset(2)
     assert value(metrics, "streamer_state_resets_total") == 2
 
 
 def test_a_block_counts_its_rows_its_longest_row_and_what_was_only_padding(metrics):
-    metrics.block_advanced(block([5, 3, 1]), seconds=0.004)
+    metrics.model.block_advanced(block([5, 3, 1]), seconds=0.004)
     assert value(metrics, "streamer_model_calls_total") == 1
     assert value(metrics, "streamer_block_rows_sum") == 3
     assert value(metrics, "streamer_block_steps_sum") == 5
@@ -112,7 +121,7 @@ def test_a_block_counts_its_rows_its_longest_row_and_what_was_only_padding(metri
 
 
 def test_a_commit_counts_what_it_published_and_how_long_that_took(metrics):
-    metrics.committed(np.array([1_000, 2_000]), dead_letters=3, seconds=0.03, now_ms=2_500)
+    metrics.delivery.committed(np.array([1_000, 2_000]), dead_letters=3, seconds=0.03, now_ms=2_500)
     assert value(metrics, "streamer_forecasts_published_total") == 2
     assert value(metrics, "streamer_dead_letters_published_total") == 3
     assert value(metrics, "streamer_commit_seconds_sum") == 0.03
@@ -124,82 +133,125 @@ def test_every_end_of_an_attempt_is_counted_and_there_from_the_start(metrics):
     assert {r: value(metrics, "streamer_transactions_total", result=r) for r in TRANSACTION_RESULTS} == (
         dict.fromkeys(TRANSACTION_RESULTS, 0)
     )
-    metrics.transaction("aborted")
-    metrics.transaction("committed")
-    metrics.transaction("aborted")
+    metrics.delivery.transaction("aborted")
+    metrics.delivery.transaction("committed")
+    metrics.delivery.transaction("aborted")
     assert value(metrics, "streamer_transactions_total", result="aborted") == 2
     assert value(metrics, "streamer_transactions_total", result="committed") == 1
 
 
 def test_snapshots_are_counted_with_their_bytes(metrics):
-    metrics.snapshots_written(3, 300)
-    metrics.snapshots_written(1, 100)
+    metrics.state.snapshots_written(3, 300)
+    metrics.state.snapshots_written(1, 100)
     assert value(metrics, "streamer_snapshots_written_total") == 4
     assert value(metrics, "streamer_snapshot_bytes_total") == 400
 
 
 def test_what_a_restart_would_replay_is_known_of_the_partitions_that_are_here(metrics):
-    metrics.dirty(5, {EVENTS_3: 70, EVENTS_4: 0})
+    metrics.state.dirty(5, {EVENTS_3: 70, EVENTS_4: 0})
     assert value(metrics, "streamer_dirty_streams") == 5
     assert value(metrics, "streamer_low_water_distance_records", topic="events", partition="3") == 70
-    metrics.dirty(0, {EVENTS_4: 2})
+    metrics.state.dirty(0, {EVENTS_4: 2})
     assert value(metrics, "streamer_low_water_distance_records", topic="events", partition="3") is None
     assert value(metrics, "streamer_low_water_distance_records", topic="events", partition="4") == 2
 
 
 def test_a_restore_counts_its_time_its_snapshots_and_its_replay(metrics):
-    metrics.restored(0.7, snapshots=12, replayed=34)
+    metrics.state.restored(0.7, snapshots=12, replayed=34)
     assert value(metrics, "streamer_restore_seconds_sum") == 0.7
     assert value(metrics, "streamer_restored_snapshots_total") == 12
     assert value(metrics, "streamer_replayed_records_total") == 34
 
 
 def test_streams_that_start_fresh_in_a_restore_are_counted_by_reason(metrics):
-    metrics.snapshots_unused("foreign", 7)
+    metrics.state.snapshots_unused("foreign", 7)
     counts = {reason: value(metrics, "streamer_snapshots_unused_total", reason=reason) for reason in UNUSED_REASONS}
     assert counts == {"foreign": 7, "corrupt": 0, "truncated": 0}
 
 
 def test_rebalances_and_fencings_are_counted(metrics):
-    metrics.rebalanced()
-    metrics.rebalanced()
-    metrics.fenced()
+    metrics.assignment.rebalanced([EVENTS_3])
+    metrics.assignment.rebalanced([EVENTS_3])
+    metrics.delivery.fenced()
     assert value(metrics, "streamer_rebalances_total") == 2
     assert value(metrics, "streamer_fencings_total") == 1
 
 
 def test_a_record_from_a_clock_that_runs_ahead_took_no_time(metrics):
-    metrics.committed(np.array([9_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
+    metrics.delivery.committed(np.array([9_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
     assert value(metrics, "streamer_end_to_end_seconds_bucket", le="0.01") == 1
     assert value(metrics, "streamer_end_to_end_seconds_sum") == 0
 
 
 def test_a_record_without_timestamp_is_published_but_its_delay_unknown(metrics):
-    metrics.committed(np.array([NO_TIMESTAMP, 2_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
+    metrics.delivery.committed(np.array([NO_TIMESTAMP, 2_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
     assert value(metrics, "streamer_forecasts_published_total") == 2
     assert value(metrics, "streamer_end_to_end_seconds_count") == 1
 
 
 def test_the_lag_of_a_revoked_partition_disappears(metrics):
-    metrics.assigned([EVENTS_3, EVENTS_4])
+    metrics.assignment.rebalanced([EVENTS_3, EVENTS_4])
     assert value(metrics, "streamer_assigned_partitions") == 2
     assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="3") is None
-    metrics.lag_seen({EVENTS_3: 7, EVENTS_4: 0})
+    metrics.assignment.lag_seen({EVENTS_3: 7, EVENTS_4: 0}, NOW_MS)
     assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="3") == 7
-    metrics.assigned([EVENTS_4])
+    metrics.assignment.rebalanced([EVENTS_4])
     assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="3") is None
     assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="4") == 0
-    metrics.lag_seen({})
+    metrics.assignment.lag_seen({}, NOW_MS)
     assert value(metrics, "streamer_consumer_lag_records", topic="events", partition="4") is None
     assert value(metrics, "streamer_assigned_partitions") == 1
+
+
+def test_lag_in_seconds_is_the_age_of_the_last_record_read_while_more_wait(metrics):
+    def age(partition):
+        return value(metrics, "streamer_consumer_lag_seconds", topic="events", partition=str(partition.number))
+
+    metrics.assignment.rebalanced([EVENTS_3, EVENTS_4])
+    metrics.assignment.lag_seen({EVENTS_3: 9, EVENTS_4: 5}, NOW_MS)
+    assert age(EVENTS_3) is None  # nothing read yet: nobody knows how old its records are
+    metrics.assignment.read([read_at(EVENTS_3, NOW_MS - 90_000, NOW_MS - 60_000), read_at(EVENTS_4, NO_TIMESTAMP)])
+    metrics.assignment.lag_seen({EVENTS_3: 7, EVENTS_4: 5}, NOW_MS)
+    assert (age(EVENTS_3), age(EVENTS_4)) == (60, None)
+    metrics.assignment.lag_seen({EVENTS_3: 7}, NOW_MS + 5_000)  # stuck: it grows
+    assert age(EVENTS_3) == 65
+    metrics.assignment.lag_seen({EVENTS_3: 0}, NOW_MS + 9_000)  # idle, not old
+    assert age(EVENTS_3) == 0
+    metrics.assignment.rebalanced([EVENTS_4])
+    assert age(EVENTS_3) is None
+    metrics.assignment.lag_seen({EVENTS_3: 1}, NOW_MS)  # given back: what was read before says nothing
+    assert age(EVENTS_3) is None
+
+
+def test_forecasts_within_warm_up_are_counted(metrics):
+    metrics.events.batch_advanced(outcome(5, cold=2))
+    assert value(metrics, "streamer_forecasts_cold_total") == 2
+
+
+def test_the_time_of_the_last_forecasts_stands_still_where_only_snapshots_are_committed(metrics):
+    assert value(metrics, "streamer_last_forecast_timestamp_seconds") == 0
+    metrics.delivery.committed(np.array([1_000]), dead_letters=0, seconds=0.0, now_ms=2_500)
+    metrics.delivery.committed(np.zeros(0, np.int64), dead_letters=0, seconds=0.0, now_ms=9_000)
+    assert value(metrics, "streamer_last_forecast_timestamp_seconds") == 2.5
+
+
+def test_limits_are_there_to_compare_with(clock):
+    metrics = Metrics(clock, max_streams=100, memory_bytes=2**30)
+    assert value(metrics, "streamer_max_streams") == 100
+    assert value(metrics, "streamer_memory_limit_bytes") == 2**30
+
+
+def test_partitions_that_are_not_restored_yet_are_counted(metrics):
+    metrics.state.restoring(3)
+    assert value(metrics, "streamer_restoring_partitions") == 3
 
 
 def test_time_since_progress_grows_until_the_loop_turns(metrics, clock):
     clock.seconds += 12
     assert value(metrics, "streamer_since_progress_seconds") == 12
-    metrics.progressed()
+    metrics.process.progressed()
     clock.seconds += 1
-    assert value(metrics, "streamer_since_progress_seconds") == metrics.seconds_since_progress() == 1
+    assert value(metrics, "streamer_since_progress_seconds") == metrics.process.seconds_since_progress() == 1
 
 
 def test_build_and_model_say_what_runs(metrics):
@@ -214,7 +266,7 @@ def test_build_and_model_say_what_runs(metrics):
         levels=(0.5,),
         warmup_steps=0,
     )
-    metrics.serving(manifest, "ab12", ["CPUExecutionProvider"])
+    metrics.model.serving(manifest, "ab12", ["CPUExecutionProvider"])
     text = generate_latest(metrics.registry).decode()
     [model] = re.findall(r"^streamer_model_info\{(.*)\} 1\.0$", text, re.MULTILINE)
     assert sorted(model.split(",")) == [
@@ -231,7 +283,7 @@ def test_build_and_model_say_what_runs(metrics):
 
 
 def test_two_processes_worth_of_metrics_share_nothing(metrics, clock):
-    metrics.batch_advanced(outcome(1), 1, 1)
+    metrics.events.batch_advanced(outcome(1))
     assert value(Metrics(clock), "streamer_records_consumed_total") == 0
 
 
@@ -281,8 +333,9 @@ def test_every_metric_explains_itself(metrics):
 
 def exposed(metrics):
     """Name → type and labels, from the text that Prometheus reads."""
-    metrics.lag_seen({EVENTS_3: 1})
-    metrics.dirty(1, {EVENTS_3: 1})
+    metrics.assignment.read([read_at(EVENTS_3, 0)])
+    metrics.assignment.lag_seen({EVENTS_3: 1}, NOW_MS)
+    metrics.state.dirty(1, {EVENTS_3: 1})
     manifest = Manifest(
         contract=1,
         name="m",
@@ -294,7 +347,7 @@ def exposed(metrics):
         levels=(0.5,),
         warmup_steps=0,
     )
-    metrics.serving(manifest, "f", ["p"])
+    metrics.model.serving(manifest, "f", ["p"])
     text = generate_latest(metrics.registry).decode()
     types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
     return {name: (kind, _labels(name, text)) for name, kind in types.items()}

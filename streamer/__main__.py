@@ -33,9 +33,10 @@ from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
 from streamer.replay import refuse_record_fields, replay
 from streamer.restore import Restore
-from streamer.settings import HttpSettings, flags_help, load_settings
+from streamer.settings import HttpSettings, Settings, flags_help, load_settings
 from streamer.state import reset, show
 from streamer.tasks import Task, changelog_of
+from streamer.workers import Workers, check_workers, end_with_parent, of_worker, worker_command
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 REQUIRED_FOR_STATE = ("kafka.group_id", "input.topics")
@@ -69,11 +70,18 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         allow_abbrev=False,
         help="the daemon: forecast a Kafka topic until stopped",
-        usage="%(prog)s [--config FILE.yaml] [--SETTING VALUE ...]",
+        usage="%(prog)s [--config FILE.yaml] [--workers N] [--SETTING VALUE ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="settings, which the file and STREAMER_ variables can hold too (docs/configuration.md):\n"
         + flags_help(),
     )
+    command.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="run N processes as members of one group, one per core (docs/operations.md)",
+    )
+    command.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # which of them this process is
     command.set_defaults(command=_run)
 
     command = commands.add_parser(
@@ -135,7 +143,19 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     settings = load_settings(flags, os.environ)
-    logs.set_up()
+    logs.set_up(options.worker)
+    if options.workers is not None:
+        check_workers(settings, options.workers)
+        return Workers(options.workers, partial(worker_command, flags)).run()
+    if options.worker is not None:
+        settings = of_worker(settings, options.worker)
+        end_with_parent()
+    _serve(settings)
+    return EXIT_OK
+
+
+def _serve(settings: Settings) -> None:
+    """Be the daemon until a signal."""
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
     metrics = Metrics(max_streams=settings.state.max_streams, memory_bytes=memory_bytes())
     metrics.model.serving(model.manifest, model.fingerprint, model.providers)
@@ -156,7 +176,6 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     with _http(settings.http, metrics, daemon):
         daemon.run(_stop_signal(daemon))
-    return EXIT_OK
 
 
 @contextmanager

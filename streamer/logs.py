@@ -19,20 +19,27 @@ def log(event: str, level: int = logging.INFO, **fields: object) -> None:
     logger.log(level, " ".join(parts))
 
 
-def set_up() -> None:
-    """Write this process's log lines to standard error; other libraries' only from warnings on."""
+def set_up(worker: int | None = None) -> None:
+    """Write this process's log lines to standard error; other libraries' only from warnings on.
+
+    worker  the number of this process among several, which then is in every line
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(_Lines(worker))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logger.setLevel(logging.INFO)
 
 
 class _Lines(logging.Formatter):
+    def __init__(self, worker: int | None) -> None:
+        super().__init__()
+        self._whose = "" if worker is None else f"worker={worker} "
+
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
         if record.name != logger.name:
             text = f"event=library_logged logger={record.name} message={_value(text)}"
-        return f"level={record.levelname.lower()} {text}"
+        return f"level={record.levelname.lower()} {self._whose}{text}"
 
 
 def _value(value: object) -> str:

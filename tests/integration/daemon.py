@@ -20,8 +20,9 @@ EXIT_SECONDS = 60
 class Streamer:
     """A running daemon.
 
-    program  the module to run, and its own arguments
-    log      what it and earlier ones of its name wrote to standard error
+    program    the module to run, and its own arguments
+    arguments  of `run`
+    log        what it and earlier ones of its name wrote to standard error
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Streamer:
         settings: Mapping[str, object],
         name: str = "streamer",
         program: Sequence[str] = ("streamer",),
+        arguments: Sequence[str] = (),
     ) -> None:
         (self.port,) = free_ports(1)
         self._log = folder / f"{name}.log"
@@ -39,7 +41,7 @@ class Streamer:
             "STREAMER_" + name.upper().replace(".", "__"): value if isinstance(value, str) else json.dumps(value)
             for name, value in given.items()
         }
-        command = [sys.executable, "-m", *program, "run"]
+        command = [sys.executable, "-m", *program, "run", *arguments]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environ, stderr=log)
 
@@ -47,11 +49,11 @@ class Streamer:
     def log(self) -> str:
         return self._log.read_text()
 
-    def get(self, path: str) -> str | None:
-        """A page of its HTTP server; None while it does not answer well."""
+    def get(self, path: str, port: int | None = None) -> str | None:
+        """A page of its HTTP server, or of the one at another port of its own; None while it does not answer well."""
         assert self.process.poll() is None, self.log
         try:
-            with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as page:
+            with urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=10) as page:
                 return page.read().decode()
         except (URLError, ConnectionError):
             return None

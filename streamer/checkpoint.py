@@ -6,7 +6,7 @@ is sent does not depend on when it is sent.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,10 @@ from streamer.tasks import Phase, Task
 METADATA = re.compile(r"tc1;lwm=(\d+)")
 SOME = 2_000  # snapshots of one boundary when nothing else is to be written
 MANY = 20_000  # when the low-water mark trails too far, and at the end
+BOUNDARY_BYTES = 16 << 20  # of these snapshots, however large one is
+SHARE_BYTES = (
+    4 << 20
+)  # of them in one share: what half a megabyte a second takes to the brokers in a transaction's time
 
 
 def position_of(offset: int, low_water: int) -> Position:
@@ -58,7 +62,7 @@ class SnapshotPolicy:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One partition's share of a transaction.
+    """A partition's share of a transaction, whole by itself once those of its task before it are committed.
 
     before        the offset committed before
     record_times  (n,) int64 Kafka timestamps of the forecasts' records, epoch milliseconds; NO_TIMESTAMP where unknown
@@ -84,6 +88,7 @@ class _Output:
     record_times: list[npt.NDArray[np.int64]] = field(default_factory=list)
     records: int = 0
     bytes: int = 0
+    births: int = 0
 
 
 class Checkpoint:
@@ -107,8 +112,9 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        """Bytes of forecasts and dead letters that wait for the next boundary."""
-        return sum(output.bytes for task, output in self._output.items() if task.is_ours)
+        """Bytes that wait for the next boundary, the snapshots of streams begun since the last one included."""
+        each = self._format.bytes_per_snapshot
+        return sum(output.bytes + output.births * each for task, output in self._output.items() if task.is_ours)
 
     def add(self, task: Task, forecasts: Forecasts, now: float) -> None:
         """Everything that became of some records of a task, at `now` in seconds."""
@@ -126,7 +132,9 @@ class Checkpoint:
                 output.letters.append((records.keys[r.index], records.values[r.index], headers))
                 output.bytes += len(records.values[r.index] or b"")
         task.position = int(forecasts.records.offsets[-1]) + 1
-        task.born.append(forecasts.row[forecasts.born])
+        born = forecasts.row[forecasts.born]
+        task.born.append(born)
+        output.births += len(born)
         if task.voided:  # a new snapshot is as good as a tombstone
             task.voided.difference_update(self._engine.arena.stream[r] for r in forecasts.row[forecasts.born].tolist())
         task.ledger.changed(forecasts.row, forecasts.offsets, now)
@@ -136,28 +144,37 @@ class Checkpoint:
         self._output.pop(task, None)
 
     def cut(self, tasks: Iterable[Task], now: float, everything: bool = False) -> list[Part]:
-        """The transaction of this boundary; empty when there is nothing to write.
+        """The shares of this boundary, those of one partition in their order; empty when there is nothing to write.
 
         everything  snapshot all dirty streams that time allows, at the end of the process
+
+        1. forget silent streams   2. the new ones' first snapshots   3. of the other dirty ones, the oldest of all
         """
         running = [task for task in tasks if task.phase is Phase.RUNNING]
-        idle = not any(self._output.get(task) for task in running)
-        parts = [self._part(task, now, idle, everything) for task in running]
-        return [part for part in parts if part is not None]
+        outputs = {task: self._output.pop(task, _Output()) for task in running}
+        forgotten = {task: self._engine.evict(task.partition) + task.take_voided(MANY) for task in running}
+        born = {task: self._dirty(task.take_born()) for task in running}
+        due = self._due(outputs, born, now, everything)
+        parts: list[Part] = []
+        for task in running:
+            again = due[task]
+            rows = np.concatenate((born[task], again[~np.isin(again, born[task])]))
+            if outputs[task].records or len(rows) or forgotten[task]:
+                parts += self._parts(task, outputs[task], forgotten[task], rows, len(born[task]))
+        return parts
 
-    def _part(self, task: Task, now: float, idle: bool, everything: bool) -> Part | None:
-        output = self._output.pop(task, _Output())
-        number = task.partition.number
-        forgotten = self._engine.evict(task.partition) + task.take_voided(MANY)
-        rows = self._rows_due(task, output, now, idle, everything)
-        if not (output.records or len(rows) or forgotten):
-            return None
-        covers = task.position
+    def _parts(self, task: Task, output: _Output, forgotten: list[str], rows: Ints, first: int) -> Iterable[Part]:
+        """One partition's shares: its output with the `first` of the rows at least, then the rest of them."""
+        each = max(1, SHARE_BYTES // self._format.bytes_per_snapshot)
+        edge = max(first, min(each, len(rows)))
+        yield self._part(task, output, forgotten, rows[:edge])
+        for at in range(edge, len(rows), each):
+            yield self._part(task, _Output(), [], rows[at : at + each])
+
+    def _part(self, task: Task, output: _Output, forgotten: list[str], rows: Ints) -> Part:
+        number, covers = task.partition.number, task.position
         values: list[bytes | None] = list(self._format.encode(self._engine.arena.snapshots(rows, covers)))
         task.ledger.clean(rows)
-        written = len(values) * self._format.bytes_per_snapshot
-        self._allowance -= written
-
         keys = [self._engine.arena.stream[row].encode() for row in rows.tolist()] + [s.encode() for s in forgotten]
         letters = output.letters
         messages = [
@@ -172,23 +189,39 @@ class Checkpoint:
         times = np.concatenate(output.record_times) if output.record_times else np.zeros(0, np.int64)
         position = position_of(covers, task.low_water())
         kept = [m for m in messages if m.keys]
+        written = len(values) * self._format.bytes_per_snapshot
         return Part(task, before, position, kept, times, len(letters), len(values), written)
 
-    def _rows_due(self, task: Task, output: _Output, now: float, idle: bool, everything: bool) -> Ints:
-        """The streams to snapshot: the new ones, and the oldest dirty ones as far as the policy lets them."""
+    def _due(
+        self, outputs: Mapping[Task, _Output], born: Mapping[Task, Ints], now: float, everything: bool
+    ) -> Mapping[Task, Ints]:
+        """The dirty streams to snapshot, by task: the oldest of all partitions, as far as the policy lets them."""
         policy, size = self._policy, self._format.bytes_per_snapshot
-        born = task.take_born()
-        earned = output.bytes * policy.share / (1 - policy.share + 1e-9)
-        self._allowance = min(self._allowance + earned, MANY * size)
-        trailing = task.position - task.low_water() > policy.max_replay_events
-        if everything or trailing:
-            limit, before = MANY, now
-        else:
-            limit = SOME if idle else max(0, int(self._allowance / size) - len(born))
-            before = now - policy.interval_seconds
-        due = task.ledger.due(before, limit)
-        rows = np.concatenate((born, due))
-        # a stream may be both, or born and forgotten in the same boundary
-        rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
+        earned = sum(output.bytes for output in outputs.values()) * policy.share / (1 - policy.share + 1e-9)
+        self._allowance = min(self._allowance + earned, MANY * size) - sum(map(len, born.values())) * size
+        most = max(1, min(MANY, BOUNDARY_BYTES // size))
+        trailing = {task for task in outputs if task.position - task.low_water() > policy.max_replay_events}
+        urgent = [task for task in outputs if everything or task in trailing]
+        others = [task for task in outputs if task not in urgent]
+        due = _oldest(urgent, now, most)
+        left = most - sum(map(len, due.values()))
+        idle = not any(output.records for output in outputs.values())
+        affordable = SOME if idle else max(0, int(self._allowance / size))
+        due |= _oldest(others, now - policy.interval_seconds, min(left, affordable))
+        self._allowance -= sum(map(len, due.values())) * size
+        return due
+
+    def _dirty(self, rows: Ints) -> Ints:
+        """Those that are: a stream may be begun and forgotten in the same boundary."""
         dirty: Ints = rows[self._engine.arena.stamp[rows] != CLEAN]
         return dirty
+
+
+def _oldest(tasks: Sequence[Task], before: float, limit: int) -> dict[Task, Ints]:
+    """Of the streams that have been dirty since `before`, the oldest of all tasks together, at most `limit`."""
+    found = [task.ledger.due(before, limit) for task in tasks]
+    owner = np.repeat(np.arange(len(tasks)), [len(rows) for rows, _ in found])
+    rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in found)])
+    times = np.concatenate([np.zeros(0), *(times for _, times in found)])
+    first = np.argsort(times, kind="stable")[:limit]
+    return {task: rows[first[owner[first] == i]] for i, task in enumerate(tasks)}

@@ -37,8 +37,9 @@ class Committer:
         self._on_event = on_event
         self._parts: list[Part] = []
         self._sent: list[Part] = []  # those of them that the attempt at hand holds
-        self._at_once = 0  # partitions of one attempt
+        self._at_once = 0  # shares of one attempt
         self._must_recover = False
+        self.refusal = ""  # what the group said to the last attempt, if it was that which ended it
 
     @property
     def busy(self) -> bool:
@@ -62,6 +63,7 @@ class Committer:
 
         While `busy`, the caller lets the group rebalance and calls again. Raises FencedError and DeliveryError.
         """
+        self.refusal = ""
         try:
             return self._settle() if self._must_recover else self._send()
         except NotNowError as problem:
@@ -69,10 +71,10 @@ class Committer:
             return []
 
     def _send(self) -> list[Part]:
-        """One transaction of everything; of fewer partitions after each that was aborted.
+        """One transaction of everything; of fewer shares after each that was aborted.
 
-        Each partition's share is whole by itself, so where brokers or the network are too slow for all of them
-        within a transaction's time, they go one after another.
+        Each share is whole by itself once those before it are committed, so where brokers or the network are too
+        slow for all of them within a transaction's time, they go one after another.
         """
         self._parts = [part for part in self._parts if part.task.is_ours]
         self._sent = self._parts[: max(1, self._at_once)]
@@ -88,6 +90,7 @@ class Committer:
             return []
         except NotAMemberError as problem:
             self._note("refused", problem)
+            self.refusal = str(problem)
             return []
         except OutcomeUnknownError as problem:
             self._note("unknown", problem)

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from streamer.core.arena import CLEAN, Arena
 from streamer.core.timegrid import Ints, Mask
@@ -61,16 +62,17 @@ class Ledger:
             self._queue.popleft()
         return committed
 
-    def due(self, before: float, limit: int) -> Ints:
-        """Rows that have been dirty since `before` or longer, oldest first, at most `limit`."""
-        found, left = [], limit
+    def due(self, before: float, limit: int) -> tuple[Ints, npt.NDArray[np.float64]]:
+        """Rows that have been dirty since `before` or longer, oldest first, at most `limit`, and since when each."""
+        found, times, left = [np.zeros(0, np.int64)], [np.zeros(0)], limit
         for entries in self._queue:
             if entries.time > before or left <= 0:
                 break
             rows = entries.rows[self._valid(entries)][:left]
             found.append(rows)
+            times.append(np.full(len(rows), entries.time))
             left -= len(rows)
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+        return np.concatenate(found), np.concatenate(times)
 
     def clean(self, rows: Ints) -> None:
         """These streams were snapshotted."""

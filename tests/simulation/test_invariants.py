@@ -14,6 +14,7 @@ The oracle checks 1 to 6 at every commit and restore, and 9 by what is sent; com
 """
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -41,6 +42,15 @@ def test_seeded_schedules_hold(seed):
     weights, setup = PROFILES[seed % len(PROFILES)]
     world = World(setup)
     world.run(schedule(random.Random(seed), weights, setup, 2 * LENGTH))
+    world.heal()
+
+
+@pytest.mark.parametrize("seed", range(45))
+def test_seeded_schedules_hold_where_a_partition_goes_in_many_shares(seed, monkeypatch):
+    monkeypatch.setattr("streamer.checkpoint.SHARE_BYTES", 1)
+    weights, setup = PROFILES[seed % len(PROFILES)]
+    world = World(replace(setup, snapshot_interval_seconds=0.5))
+    world.run(schedule(random.Random(seed), {**weights, "fail": 9}, setup, 2 * LENGTH))
     world.heal()
 
 

@@ -1,5 +1,6 @@
 """What one transaction holds: all of it of one boundary, snapshots as far as their share goes."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -84,6 +85,44 @@ def test_snapshots_wait_while_they_exceed_their_share_but_not_for_ever():
         marks.append(len(changelog(part)))
     assert marks[:3] == [0] * 3
     assert sum(marks) > 0
+
+
+def test_the_oldest_changes_are_snapshotted_first_in_whichever_partition_they_are():
+    bench = Bench(share=0.01, interval_seconds=1.0)
+    other = Task(Partition("events", 1), Ledger(bench.engine.arena), Phase.RUNNING)
+    tasks = [bench.task, other]
+    for hour, now in ((1, 0.0), (2, 1.0), (3, 2.0)):  # the second partition's are older
+        for task in reversed(tasks):
+            seen = replace(records([event(s, hour) for s in "ab"], task.position), partition=task.partition)
+            (forecasts,) = bench.engine.advance([seen]).forecasts
+            bench.checkpoint.add(task, forecasts, now + (task is bench.task) * 0.5)
+        bench.checkpoint.cut(tasks, now) if hour == 1 else None
+    bench.checkpoint._allowance = 3.5 * FORMAT.bytes_per_snapshot
+    first, second = bench.checkpoint.cut(tasks, now=9.0)
+    assert (first.snapshots, second.snapshots) == (1, 2)
+
+
+def test_snapshots_beyond_one_share_are_shares_of_their_own_that_follow_it(monkeypatch):
+    monkeypatch.setattr("streamer.checkpoint.SHARE_BYTES", 2 * FORMAT.bytes_per_snapshot)
+    bench = Bench()
+    bench.feed(*[event(s, 1) for s in "abcde"])
+    (born,) = bench.checkpoint.cut([bench.task], 0.0)
+    assert born.snapshots == 5  # with their first events, however many
+    bench.feed(*[event(s, 2) for s in "abcde"])
+    parts = bench.checkpoint.cut([bench.task], 9.0, everything=True)
+    assert [changelog(part) for part in parts] == [[("a", 10), ("b", 10)], [("c", 10), ("d", 10)], [("e", 10)]]
+    assert [part.before for part in parts] == [5, 10, 10]
+    assert [low_water_of(part.position) for part in parts] == [7, 9, 10]
+
+
+def test_what_waits_is_counted_with_the_snapshots_of_new_streams():
+    bench = Bench()
+    for hour in (1, 2):
+        bench.feed(event("a", hour))
+        waiting = bench.checkpoint.bytes
+        part = bench.cut()
+        assert part is not None
+        assert waiting == sum(len(value or b"") for messages in part.messages for value in messages.values)
 
 
 def test_at_the_end_every_dirty_stream_is_snapshotted():

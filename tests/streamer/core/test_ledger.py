@@ -47,4 +47,7 @@ def test_a_stream_is_dirty_from_its_first_change_until_it_is_cleaned_or_forgotte
         for limit in (0, 1, 3, 9):
             for before in (now - 2, now):
                 due = [row[stream] for stream, (_, since) in dirty.items() if since <= before]
-                assert ledger.due(before, limit).tolist() == due[:limit]
+                found, times = ledger.due(before, limit)
+                assert found.tolist() == due[:limit]
+                since = {row[stream]: at for stream, (_, at) in dirty.items()}
+                assert times.tolist() == [since[r] for r in due[:limit]]

@@ -25,6 +25,7 @@ from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
 from streamer.assembly import engine_for
 from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
+from streamer.core.contract import Block
 from streamer.core.snapshot import SnapshotFormat
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
@@ -36,6 +37,7 @@ from streamer.restore import Restore
 from streamer.settings import HttpSettings, Settings, flags_help, load_settings
 from streamer.state import reset, show
 from streamer.tasks import Task, changelog_of
+from streamer.watchdog import Watchdog, end_process
 from streamer.workers import Workers, check_workers, end_with_parent, of_worker, worker_command
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
@@ -159,7 +161,12 @@ def _serve(settings: Settings) -> None:
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
     metrics = Metrics(max_streams=settings.state.max_streams, memory_bytes=memory_bytes())
     metrics.model.serving(model.manifest, model.fingerprint, model.providers)
-    engine = engine_for(TimedModel(model, metrics.model.block_advanced), settings.input, settings.state)
+
+    def on_block(block: Block, seconds: float) -> None:
+        metrics.model.block_advanced(block, seconds)
+        metrics.process.turned()  # a batch of long gaps takes its time, and is no standstill
+
+    engine = engine_for(TimedModel(model, on_block), settings.input, settings.state)
     format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
     group = settings.kafka.group_id
     topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
@@ -174,7 +181,8 @@ def _serve(settings: Settings) -> None:
 
     interval = settings.delivery.commit_interval_seconds
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
-    with _http(settings.http, metrics, daemon):
+    watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
+    with _http(settings.http, metrics, daemon), watchdog.watching():
         daemon.run(_stop_signal(daemon))
 
 

@@ -6,6 +6,7 @@ The loop is one thread. It owns the engine, the tasks and the client; HTTP threa
 While the group takes partitions away, the client's own thread finishes the transaction at hand; the loop waits then.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,13 +27,15 @@ from streamer.restore import Restore
 from streamer.tasks import Phase, Task
 
 MAX_BATCH_RECORDS = 10_000
-MAX_BATCH_NUMBERS = 2_000_000  # forecast numbers of one batch: long horizons make smaller batches
+MAX_BATCH_NUMBERS = 500_000  # forecast numbers of one batch, some 4.5 MB: long horizons make smaller batches
+MAX_BATCH_STATE_BYTES = 4 << 20  # of one batch's streams: were all of them new, each would be snapshotted with it
 MAX_PENDING_BYTES = 8 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
 RESTORE_SLICE_SECONDS = 0.05  # between polls, so that restoring stops nobody
 RETRY_SECONDS = 0.2  # between attempts at one transaction
 DRAIN_SECONDS = 10.0  # for the last transactions
 HEALTHY_SECONDS = 60.0  # without a turn of the loop; the group would have given our partitions away by then
+STALLED_SECONDS = 300.0  # refused by a group that answers: five poll intervals, in which any rebalance comes to an end
 MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
 MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
 
@@ -74,7 +77,8 @@ class Daemon:
         self._begun: dict[Task, float] = {}
         self._joined = False
         numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
-        self._batch_records = max(1, min(MAX_BATCH_RECORDS, MAX_BATCH_NUMBERS // numbers))
+        fit = min(MAX_BATCH_NUMBERS // numbers, MAX_BATCH_STATE_BYTES // engine.arena.bytes_per_stream)
+        self._batch_records = max(1, min(MAX_BATCH_RECORDS, fit))
         self.started = False  # before that, a signal may end the process at once
         self._last_commit = clocks.monotonic()
         self._measure_again = clocks.monotonic()
@@ -84,7 +88,8 @@ class Daemon:
         """Serve until `stop` is set, then finish what was read.
 
         Raises ConfigError where a topic or the broker is not there at the start, StateError where saved state does
-        not fit, and DeliveryError, FencedError among them, where Kafka takes nothing more from this process.
+        not fit, and DeliveryError, FencedError among them, where Kafka takes nothing more from this process. Once it
+        is to stop, only FencedError: what Kafka does not take then, the next run reads again.
         """
         try:
             self.start()
@@ -94,6 +99,10 @@ class Daemon:
         except FencedError:
             self._metrics.delivery.fenced()
             raise
+        except DeliveryError as problem:
+            if not stop.is_set():
+                raise
+            _cut_short(problem)
         finally:
             self._client.close()
         log("stopped")
@@ -110,8 +119,7 @@ class Daemon:
         self._rebalance()
         if self._committer.busy:  # begun when partitions were taken away
             self._finish(stop)
-        if self._restores:
-            self._restore()
+        delayed = bool(self._restores) and not self._restore()
         if batch:
             self._advance(batch)
         waiting = self._checkpoint.records
@@ -119,22 +127,26 @@ class Daemon:
             self._commit(stop)
         self._metrics.assignment.lag_seen(self._client.lag(), self._now_ms())
         self._measure_state()
-        self._metrics.process.progressed()
+        self._metrics.process.turned()
+        if not delayed:
+            self._metrics.process.progressed()
 
     def drain(self, stop: Event) -> None:
         """The last transactions, with the snapshots that save the next run its replay."""
         deadline = self._clocks.monotonic() + DRAIN_SECONDS
         try:
+            if self._committer.busy:
+                self._finish(stop)
             while self._commit(stop, everything=True) and self._clocks.monotonic() < deadline:
                 pass
         except FencedError:
             raise
         except DeliveryError as problem:
-            log("drain_cut_short", error=str(problem))
+            _cut_short(problem)
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether the loop makes progress. A broker that is away does not make it unhealthy."""
-        idle = self._metrics.process.seconds_since_progress()
+        """Whether the loop turns; not whether anything comes of it, which is the brokers' to answer for, too."""
+        idle = self._metrics.process.seconds_since_turn()
         return idle < HEALTHY_SECONDS, f"the loop last turned {idle:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
@@ -178,8 +190,8 @@ class Daemon:
             self._begun.pop(task, None)
             self._engine.release(partition)
 
-    def _restore(self) -> None:
-        """A slice of the first partition that is not restored yet."""
+    def _restore(self) -> bool:
+        """A slice of the first partition that is not restored yet; False when brokers did not let it."""
         task, restore = next(iter(self._restores.items()))
         try:
             restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
@@ -187,7 +199,7 @@ class Daemon:
             log("restore_delayed", partition=_name(task), error=str(problem))
             if not restore.is_reading:
                 self._restores[task] = self._restores.pop(task)  # the others need not wait for it
-            return
+            return False
         if task.phase is Phase.RUNNING:
             del self._restores[task]
             seconds = self._clocks.monotonic() - self._begun.pop(task)
@@ -200,6 +212,7 @@ class Daemon:
                 replayed=restore.replayed,
                 seconds=seconds,
             )
+        return True
 
     def _advance(self, batch: Sequence[Records]) -> None:
         """Forecast records; those of a task that does not run are not ours to judge."""
@@ -238,21 +251,40 @@ class Daemon:
     def _finish(self, stop: Event) -> None:
         """Attempt the transaction at hand, let the group rebalance and forget what went, and attempt it again.
 
-        Raises DeliveryError when the process is to stop and Kafka does not let it come to an end.
+        An attempt that fails turns the loop, but is no progress. Raises DeliveryError when the process is to stop and
+        Kafka does not let it come to an end, and when the group goes on refusing it.
         """
-        waited = 0.0
+        waited = refused = 0.0
         while True:
             begun = self._clocks.monotonic()
             done = self._committer.attempt()
+            self._metrics.process.turned()
+            if done:
+                self._metrics.process.progressed()
             self._report(done, self._clocks.monotonic() - begun)
             if not self._committer.busy:
                 return
             self._client.hold(0.0 if done else RETRY_SECONDS)
             self._rebalance()
-            self._metrics.process.progressed()
-            waited += self._clocks.monotonic() - begun
+            taken = self._clocks.monotonic() - begun
+            waited += taken
+            refused = refused + taken if self._committer.refusal else 0.0
             if stop.is_set() and waited > DRAIN_SECONDS:
                 raise DeliveryError("the last transaction's outcome is open; the next run goes on from the last commit")
+            if refused > STALLED_SECONDS:
+                self._check_group(refused)
+                refused = 0.0
+
+    def _check_group(self, refused: float) -> None:
+        """DeliveryError if the group's coordinator can be asked: a new process may have more luck then, else not."""
+        try:
+            self._client.committed(list(self._tasks))
+        except NotNowError:
+            return
+        raise DeliveryError(
+            f"a transaction was refused for {refused:.0f} s by a group that answers: {self._committer.refusal}; "
+            "nothing of it is visible, and a restart joins the group as a new member"
+        )
 
     def _on_revoke(self) -> None:
         """Called by the client before partitions go: try to finish the transaction at hand, nothing more.
@@ -298,6 +330,10 @@ class Daemon:
 
     def _now_ms(self) -> int:
         return round(self._clocks.wall() * 1000)
+
+
+def _cut_short(problem: DeliveryError) -> None:
+    log("drain_cut_short", logging.WARNING, error=str(problem))
 
 
 def _name(task: Task) -> str:

@@ -1,12 +1,13 @@
 """The daemon's life without a broker: what is committed, when, and what a rebalance or a signal changes."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from streamer.core.events import Partition, Records
 from streamer.daemon import HEALTHY_SECONDS
-from streamer.delivery import FencedError, Rebalance
+from streamer.delivery import FencedError, NotAMemberError, NotNowError, Rebalance
 from streamer.errors import StateError
 from streamer.tasks import Phase, Task
 from tests.simulation.actions import Action, At, Bad, Fail, Feed, PutOut, Start, Stop, Turn, Unknown, Wait
@@ -145,6 +146,69 @@ def test_a_drain_gives_up_when_its_outcome_stays_open(caplog):
     assert any("event=drain_cut_short" in line for line in caplog.messages)
     world.heal()
     assert len(visible(world, FORECASTS)) == 1
+
+
+def test_a_signal_while_a_transaction_finds_no_brokers_ends_the_run_in_time_and_loses_nothing(caplog):
+    world = World(ONE)
+    world.run([A])
+    process = world.processes[0] = Process(world, "p0", [])
+    process.armed += [At(0, "commit", (Unknown(0, "lost"), Signal(0)))]
+    process.armed += [At(0, "recover", (Fail(0),)) for _ in range(400)]
+    process.daemon.run(process.stop)
+    assert process.client.closed
+    assert any("event=drain_cut_short" in line for line in caplog.messages)
+    assert world.now < 30
+    world.processes[0] = None
+    world.run([Wait(40)])
+    world.heal()
+    assert len(visible(world, FORECASTS)) == 1
+
+
+def test_a_transaction_that_fails_again_and_again_is_no_progress_but_the_loop_turns():
+    world, process = live(A, Turn(0))
+    progress: list[float | None] = []
+
+    class Look(Action):
+        def happen(self, _: World) -> None:
+            progress.append(count(process, "streamer_since_progress_seconds"))
+            assert process.daemon.healthy()[0]
+            assert process.metrics.process.seconds_since_turn() < 2
+
+    failing = [At(0, "produce", (Fail(0), Wait(0.9), Look())) for _ in range(80)]
+    world.run([*failing, Turn(0, 3)])
+    assert progress[-1] > 60
+    assert count(process, "streamer_since_progress_seconds") < 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_process_that_its_group_refuses_for_long_ends_unless_the_brokers_are_away(answers, monkeypatch):
+    world, process = live(A, Turn(0))
+    transact = process.client.transact
+
+    def refuse(*given: Any) -> None:
+        world.now += 10
+        if world.now > 1000:
+            return transact(*given)
+        raise NotAMemberError("as told")
+
+    def silent(*_: object) -> None:
+        raise NotNowError("as told")
+
+    monkeypatch.setattr(process.client, "transact", refuse)
+    if not answers:
+        monkeypatch.setattr(process.client, "committed", silent)
+    world.run([Turn(0, 3)])
+    assert [str(problem) for problem in world.ended if "as told" in str(problem)] == [str(p) for p in world.ended]
+    assert (len(world.ended), world.now > 1000) == ((1, False) if answers else (0, True))
+
+
+def test_a_restore_that_brokers_do_not_let_on_is_no_progress():
+    world = World(ONE)
+    world.run([Start(0), Turn(0), *[At(0, "fetch", (Fail(0), Wait(5))) for _ in range(9)], Turn(0, 8)])
+    process = world.processes[0]
+    assert process is not None
+    assert process.metrics.process.seconds_since_progress() > 35
+    assert process.metrics.process.seconds_since_turn() == 0
 
 
 BAD = [Bad(0), Feed(0, "a", 1), Feed(0, "a", 0), Bad(0, b"{}")]

@@ -18,7 +18,7 @@ class ProcessMetrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float], memory_bytes: int) -> None:
         self._clock = clock
-        self._last_progress = clock()
+        self._last_turn = self._last_progress = clock()
         ProcessCollector(registry=registry)
         Gauge(
             "streamer_memory_limit_bytes",
@@ -27,10 +27,14 @@ class ProcessMetrics:
         ).set(memory_bytes)
         since = Gauge(
             "streamer_since_progress_seconds",
-            "Time since the loop last turned, with or without events.",
+            "Time since something was committed or restored, or there was nothing to do.",
             registry=registry,
         )
         since.set_function(self.seconds_since_progress)
+        turn = Gauge(
+            "streamer_since_turn_seconds", "Time since the loop last turned, whatever came of it.", registry=registry
+        )
+        turn.set_function(self.seconds_since_turn)
         Info("streamer_build", "Versions of this process.", registry=registry).info(
             {
                 "version": streamer.__version__,
@@ -39,10 +43,18 @@ class ProcessMetrics:
             }
         )
 
+    def turned(self) -> None:
+        """The loop turned, or an attempt or a model call in it ended."""
+        self._last_turn = self._clock()
+
+    def seconds_since_turn(self) -> float:
+        """Seconds since the loop last turned."""
+        return self._clock() - self._last_turn
+
     def progressed(self) -> None:
-        """The loop turned."""
+        """Something was committed or restored, or there was nothing to do."""
         self._last_progress = self._clock()
 
     def seconds_since_progress(self) -> float:
-        """Seconds since the loop last turned."""
+        """Seconds since something was committed or restored, or there was nothing to do."""
         return self._clock() - self._last_progress

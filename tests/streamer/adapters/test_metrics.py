@@ -246,7 +246,16 @@ def test_partitions_that_are_not_restored_yet_are_counted(metrics):
     assert value(metrics, "streamer_restoring_partitions") == 3
 
 
-def test_time_since_progress_grows_until_the_loop_turns(metrics, clock):
+def test_the_time_since_a_turn_grows_until_the_loop_turns(metrics, clock):
+    clock.seconds += 12
+    assert value(metrics, "streamer_since_turn_seconds") == 12
+    metrics.process.turned()
+    clock.seconds += 1
+    assert value(metrics, "streamer_since_turn_seconds") == metrics.process.seconds_since_turn() == 1
+    assert value(metrics, "streamer_since_progress_seconds") == 13
+
+
+def test_the_time_since_progress_grows_until_something_is_committed_or_there_is_nothing_to_commit(metrics, clock):
     clock.seconds += 12
     assert value(metrics, "streamer_since_progress_seconds") == 12
     metrics.process.progressed()

@@ -15,6 +15,7 @@ from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
 from streamer.adapters.http import HttpServer
 from streamer.adapters.kafka_python import KafkaPythonClient, KafkaPythonLogReader
+from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
 from streamer.adapters.kafka_python.feed import feed
 from streamer.adapters.kafka_python.inspection import inspect, time_limits
 from streamer.adapters.kafka_python.resetting import KafkaPythonGroup
@@ -29,6 +30,7 @@ from streamer.core.contract import Block
 from streamer.core.snapshot import SnapshotFormat
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
+from streamer.delivery import KafkaClient, LogReader
 from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
@@ -173,8 +175,7 @@ def _serve(settings: Settings) -> None:
     state = settings.state
     policy = SnapshotPolicy(state.snapshot_interval_seconds, state.snapshot_share, state.max_replay_events)
     checkpoint = Checkpoint(engine, ForecastEncoder(model.manifest), format_, topics, policy)
-    client = KafkaPythonClient(settings.kafka, settings.input, settings.output)
-    reader = KafkaPythonLogReader(settings.kafka)
+    client, reader = _kafka(settings)
 
     def restoring(task: Task) -> Restore:
         return Restore(task, group, client, reader, engine, format_, metrics.state.snapshots_unused)
@@ -184,6 +185,23 @@ def _serve(settings: Settings) -> None:
     watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
     with _http(settings.http, metrics, daemon), watchdog.watching():
         daemon.run(_stop_signal(daemon))
+
+
+def _kafka(settings: Settings) -> tuple[KafkaClient, LogReader]:
+    """The client that `kafka.client` names, and the reader of logs beside it."""
+    kafka, events, output = settings.kafka, settings.input, settings.output
+    if kafka.client == "kafka-python":
+        return KafkaPythonClient(kafka, events, output), KafkaPythonLogReader(kafka)
+    try:
+        from streamer.adapters.librdkafka import LibrdkafkaClient, LibrdkafkaLogReader
+    except ImportError as problem:
+        raise ConfigError(
+            f"kafka.client: found 'confluent', but confluent-kafka is not installed ({problem}); "
+            "`pip install 'tidecast[fast]'`, or take kafka-python"
+        ) from None
+    return LibrdkafkaClient(kafka, events, output, KafkaPythonCluster(kafka, events, output)), LibrdkafkaLogReader(
+        kafka
+    )
 
 
 @contextmanager

@@ -55,6 +55,12 @@ def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
         cluster.close()
 
 
+@pytest.fixture(params=["kafka-python", "confluent"])
+def kafka_client(request: pytest.FixtureRequest) -> str:
+    """`kafka.client`: whoever asks runs with each of them, and expects the same."""
+    return str(request.param)
+
+
 @pytest.fixture
 def make_cluster(launcher: Launcher) -> Iterator[Callable[..., Cluster]]:
     """Makes clusters of a test's own, to be stopped and killed: `make_cluster(brokers=3, settings={…})`.

@@ -8,11 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from streamer.adapters.kafka_python import KafkaPythonClient
+from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
+from streamer.adapters.librdkafka import LibrdkafkaClient
 from streamer.core.events import Partition
-from streamer.delivery import Messages, NotAMemberError, NotNowError, Position
+from streamer.delivery import KafkaClient, Messages, NotAMemberError, NotNowError, Position
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 from tests.integration.records import committed_offsets
 from tests.integration.waiting import eventually
+
+
+def client_of(kafka: KafkaSettings, input_: InputSettings, output: OutputSettings) -> KafkaClient:
+    """The client that `kafka.client` names."""
+    if kafka.client == "kafka-python":
+        return KafkaPythonClient(kafka, input_, output)
+    return LibrdkafkaClient(kafka, input_, output, KafkaPythonCluster(kafka, input_, output))
 
 
 class Member:
@@ -26,7 +35,7 @@ class Member:
         self.on_revoke: Callable[[], None] = lambda: None
         kafka_options = options.pop("options", {})
         self.kafka = KafkaSettings(bootstrap_servers=bootstrap, group_id=self.group, options=kafka_options, **options)
-        self.client = KafkaPythonClient(
+        self.client = client_of(
             self.kafka,
             InputSettings(topics=[topic], start=self.start_at),
             OutputSettings(topic=output, dead_letter_topic=self.dead_letter_topic),

@@ -26,11 +26,12 @@ LARGE_TOPIC = {"max.message.bytes": 4 * 2**20}
 
 
 @pytest.fixture
-def settings(bootstrap, tmp_path):
+def settings(bootstrap, tmp_path, kafka_client):
     """A configuration with topics and a group of its own, for the echo model."""
     model = models.save(models.echo(horizon=2), tmp_path / "echo.onnx")
     return {
         "model.path": str(model),
+        "kafka.client": kafka_client,
         "kafka.bootstrap_servers": bootstrap,
         "kafka.group_id": f"group-{uuid.uuid4().hex[:8]}",
         "input.topics": [create_topic(bootstrap, "events", PARTITIONS, settings=LARGE_TOPIC)],

@@ -11,10 +11,10 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from streamer.adapters.kafka_python import client, create_topics, positions, transactions
-from streamer.adapters.kafka_python.options import without_secrets
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, FencedError, Messages, NotAMemberError, OutcomeUnknownError, Position
 from streamer.errors import ConfigError, StateError
+from streamer.kafka.wording import without_secrets
 from streamer.settings import KafkaSettings
 from tests.integration.broker import Cluster, free_ports
 from tests.integration.members import Member, polled, polling, running
@@ -25,7 +25,7 @@ MEGABYTE = 2**20
 
 
 @pytest.fixture
-def new_member(bootstrap: str) -> Callable[..., Member]:
+def new_member(bootstrap: str, kafka_client: str) -> Callable[..., Member]:
     """Makes members on topics of their own, of three partitions each unless a test names others."""
     made: dict[str, str] = {}
 
@@ -34,7 +34,7 @@ def new_member(bootstrap: str) -> Callable[..., Member]:
             if name not in options:
                 options[name] = made.get(name) or create_topic(bootstrap, name, partitions=3)
                 made[name] = str(options[name])
-        return Member(bootstrap, **options)
+        return Member(bootstrap, **{"client": kafka_client} | options)
 
     return make
 

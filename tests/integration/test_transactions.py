@@ -38,12 +38,12 @@ SOON_DROPPED = QUICK | {"max_poll_interval_ms": 1500, "session_timeout_ms": 1500
 
 
 @pytest.fixture
-def new_member(bootstrap: str) -> Callable[..., Member]:
+def new_member(bootstrap: str, kafka_client: str) -> Callable[..., Member]:
     """Makes members on topics of their own, of three partitions each."""
     topic, output = (create_topic(bootstrap, name, partitions=3) for name in ("topic", "output"))
 
     def make(**options: object) -> Member:
-        return Member(bootstrap, **({"topic": topic, "output": output} | options))
+        return Member(bootstrap, **({"topic": topic, "output": output, "client": kafka_client} | options))
 
     return make
 

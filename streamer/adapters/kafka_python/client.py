@@ -9,19 +9,20 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 
+from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
 from streamer.adapters.kafka_python.columns import columns
 from streamer.adapters.kafka_python.connecting import open_client, refusals
-from streamer.adapters.kafka_python.letters import LetterLimit
 from streamer.adapters.kafka_python.membership import Membership
-from streamer.adapters.kafka_python.options import consumer_options, quiet_library, transaction_options, without_secrets
+from streamer.adapters.kafka_python.options import consumer_options, transaction_options
 from streamer.adapters.kafka_python.output import Output
 from streamer.adapters.kafka_python.positions import NOT_NOW, REBALANCING, Explain, Lag, Positions
 from streamer.adapters.kafka_python.producer import TransactionalProducer
-from streamer.adapters.kafka_python.topics import check_place, check_topics, ensure_changelogs, largest_messages
 from streamer.adapters.kafka_python.transactions import Owner, Transactions
 from streamer.core.events import Partition, Records
 from streamer.delivery import Messages, NotAMemberError, OutcomeUnknownError, Position, Rebalance
-from streamer.errors import ConfigError, StateError
+from streamer.kafka.letters import LetterLimit
+from streamer.kafka.watch import InputWatch
+from streamer.kafka.wording import name_taken, names
 from streamer.logs import log
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 
@@ -44,14 +45,14 @@ class KafkaPythonClient:
         self._input = input_
         self._output = output
         self._transactional_id = f"{kafka.group_id}-{kafka.group_instance_id or uuid.uuid4().hex}"
-        self._explain = Explain(kafka.group_id, kafka.group_instance_id, lambda error: without_secrets(error, kafka))
+        self._explain = Explain(kafka)
         self._consumer: Any = None
         self._transactions: Transactions | None = None
         self._membership: Membership
         self._positions: Positions
         self._lag: Lag
-        self._partitions: Mapping[str, int] = {}
-        self._next: dict[Partition, int] = {}
+        self._cluster = KafkaPythonCluster(kafka, input_, output)
+        self._watch: InputWatch
         self._batch_bytes = 0
         self._look_again = 0.0
 
@@ -61,15 +62,12 @@ class KafkaPythonClient:
         Raises ConfigError for brokers that do not answer within `kafka.connect_timeout_seconds`, a topic that does
         not exist or has too few partitions, or an option that kafka-python does not take.
         """
-        quiet_library()
-        self._partitions = check_topics(self._kafka, self._input, self._output)
-        changelogs = ensure_changelogs(self._kafka, {topic: self._partitions[topic] for topic in self._input.topics})
-        dead = self._output.dead_letter_topic
-        largest = largest_messages(self._kafka, [self._output.topic, *changelogs, *([dead] if dead else [])])
-        self._batch_bytes = min(largest.values()) * 9 // 10  # compression may even add a little
-        limit = LetterLimit(largest.get(dead, 0), self._largest_letter)
+        ground = self._cluster.prepare()
+        self._watch = InputWatch(ground.partitions, self._output.topic)
+        self._batch_bytes = ground.batch_bytes
+        limit = LetterLimit(ground.letter_bytes, self._cluster.largest_letter)
         owner = Owner(self._transactional_id, bool(self._kafka.group_instance_id), self._explain.readable)
-        self._transactions = Transactions(self._open_producer, Output(dead, limit), owner)
+        self._transactions = Transactions(self._open_producer, Output(self._output.dead_letter_topic, limit), owner)
         with refusals(self._kafka):
             self._transactions.begin()
         self._consumer = open_client(KafkaConsumer, self._kafka, consumer_options(self._kafka))
@@ -92,7 +90,7 @@ class KafkaPythonClient:
         self._check_partitions()
         found = [(Partition(*tp), batch) for tp, batch in batches.items() if Partition(*tp) in self._membership.running]
         records = [columns(partition, batch) for partition, batch in found]
-        self._check_order(records)
+        self._watch.check_order(records)
         return records
 
     def hold(self, timeout_seconds: float) -> None:
@@ -113,7 +111,7 @@ class KafkaPythonClient:
         """Deliver this partition's records from the offset on; nothing happens if it is no longer ours."""
         if partition in self._membership.owned:
             self._consumer.seek(TopicPartition(*partition), offset)
-            self._next[partition] = offset
+            self._watch.begin(partition, offset)
             self._membership.running.add(partition)
             self._consumer.resume(TopicPartition(*partition))
 
@@ -150,8 +148,8 @@ class KafkaPythonClient:
         """After OutcomeUnknownError: a new producer with the same transactional id, which ends what was pending."""
         if self._transactions is None:
             raise OutcomeUnknownError("recover before start")
-        if self._kafka.group_instance_id and not check_place(self._kafka, self._consumer.group_metadata()):
-            raise self._explain.fenced()  # else we would shut out our successor
+        if self._kafka.group_instance_id and not self._cluster.is_ours(self._consumer.group_metadata().member_id):
+            raise name_taken(self._kafka)  # else we would shut out our successor
         self._transactions.recover()
 
     def lag(self) -> Mapping[Partition, int]:
@@ -176,12 +174,6 @@ class KafkaPythonClient:
         producer: TransactionalProducer = open_client(TransactionalProducer, self._kafka, options)
         return producer
 
-    def _largest_letter(self) -> int | None:
-        try:
-            return largest_messages(self._kafka, [self._output.dead_letter_topic])[self._output.dead_letter_topic]
-        except ConfigError:
-            return None  # brokers are away; the transaction itself will say so
-
     def _fetch(self, timeout_seconds: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
         """Poll in slices until records come, the time is over or, during a rebalance, we have joined.
 
@@ -194,7 +186,7 @@ class KafkaPythonClient:
             try:
                 batches = self._consumer.poll(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
             except FencedInstanceIdError as error:
-                raise self._explain.fenced() from error
+                raise name_taken(self._kafka) from error
             except (*NOT_NOW, *REBALANCING):
                 time.sleep(min(timeout_seconds, RETRY_SECONDS))  # it raised at once, so our caller would spin
                 return {}
@@ -222,23 +214,8 @@ class KafkaPythonClient:
         except KafkaError:
             return  # brokers are away; their topics did not change
         for topic, count in counts.items():
-            if count > (before := self._partitions[topic]):
-                raise StateError(
-                    f"input.topics: topic {topic!r} had {before} partitions at the start and has {count} now, so its "
-                    f"streams may go elsewhere; give {self._output.topic!r} and the changelog as many, and start again"
-                )
-
-    def _check_order(self, records: Sequence[Records]) -> None:
-        """StateError when a partition goes back: where its end was cut off, the library begins at the earliest."""
-        for each in records:
-            if each.offsets[0] < (expected := self._next[each.partition]):
-                name = "{}-{}".format(*each.partition)
-                raise StateError(
-                    f"input {name}: expected offset {expected} or later, found {each.offsets[0]}: the topic's end was "
-                    "cut off, or it was created anew; `streamer state reset`"
-                )
-            self._next[each.partition] = each.offsets[-1] + 1
+            self._watch.check_partitions(topic, count)
 
     def _check_owned(self, positions: Mapping[Partition, Position]) -> None:
         if gone := positions.keys() - self._membership.owned:
-            raise NotAMemberError("not ours any more: " + ", ".join(f"{p.topic}-{p.number}" for p in sorted(gone)))
+            raise NotAMemberError(f"not ours any more: {names(gone)}")

@@ -8,8 +8,9 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 
-from streamer.adapters.kafka_python.options import admin_options, without_secrets
+from streamer.adapters.kafka_python.options import admin_options
 from streamer.errors import ConfigError
+from streamer.kafka.wording import without_secrets
 from streamer.settings import KafkaSettings
 
 

@@ -7,9 +7,10 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streamer.adapters.kafka_python.connecting import admin_client
-from streamer.adapters.kafka_python.options import SEND_TIMEOUT_SECONDS, producer_options, without_secrets
+from streamer.adapters.kafka_python.options import SEND_TIMEOUT_SECONDS, producer_options
 from streamer.adapters.kafka_python.topics import partition_counts
 from streamer.errors import ConfigError
+from streamer.kafka.wording import without_secrets
 from streamer.settings import KafkaSettings, OutputSettings
 
 

@@ -17,6 +17,7 @@ from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from streamer.core.events import Partition
 from streamer.delivery import NotAMemberError, Rebalance
+from streamer.kafka.wording import names
 from streamer.logs import log
 
 
@@ -96,13 +97,13 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         finally:
             self.revoking = False
             self._forget(partitions)
-        log("partitions_revoked", partitions=_names(partitions))
+        log("partitions_revoked", partitions=names(partitions))
 
     async def on_partitions_lost(self, lost: Collection[Any]) -> None:
         """Called by the library: the group went on without us, and others may have these partitions already."""
         partitions = {Partition(*partition) for partition in lost}
         self._forget(partitions)
-        log("partitions_lost", logging.WARNING, partitions=_names(partitions))
+        log("partitions_lost", logging.WARNING, partitions=names(partitions))
 
     def _was_dropped(self) -> bool:
         group = self._consumer.group_metadata()
@@ -112,7 +113,7 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         """All partitions were lost, unnoticed by the library; those that it has now came afterwards."""
         before = set(self.owned)
         self._forget(before)
-        log("partitions_lost", logging.WARNING, partitions=_names(before))
+        log("partitions_lost", logging.WARNING, partitions=names(before))
         self._member_id = self._consumer.group_metadata().member_id
         self._take({Partition(*partition) for partition in self._consumer.assignment()})
 
@@ -125,14 +126,10 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         self.owned |= partitions
         self._assigned |= partitions
         if partitions:
-            log("partitions_assigned", partitions=_names(partitions))
+            log("partitions_assigned", partitions=names(partitions))
 
     def _forget(self, partitions: set[Partition]) -> None:
         self.owned -= partitions
         self.running -= partitions
         self._assigned -= partitions
         self._revoked |= partitions
-
-
-def _names(partitions: Collection[Partition]) -> str:
-    return ",".join(f"{topic}-{number}" for topic, number in sorted(partitions))

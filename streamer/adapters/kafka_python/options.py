@@ -141,15 +141,6 @@ def quiet_library() -> None:
         library.setLevel(logging.CRITICAL)
 
 
-def without_secrets(message: object, kafka: KafkaSettings) -> str:
-    """A library's message with the values of `kafka.options` blotted out."""
-    text = str(message)
-    for value in kafka.client_options().values():
-        if isinstance(value, str) and value:
-            text = text.replace(value, "***")
-    return text
-
-
 def _kind(value: object) -> str:
     kinds = {bool: "true or false", int: "a number", float: "a number", str: "text"}
     return kinds.get(type(value), "")

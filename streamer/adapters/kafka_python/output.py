@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
-from streamer.adapters.kafka_python.letters import DeadLetter, LetterLimit, dead_letters
 from streamer.adapters.kafka_python.producer import TransactionalProducer
 from streamer.delivery import Messages
+from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from kafka import KafkaConsumer, TopicPartition
@@ -21,8 +21,9 @@ from kafka.structs import OffsetAndMetadata
 
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, FencedError, NotAMemberError, NotNowError, Position
+from streamer.kafka.wording import name_taken, refused, without_secrets
 from streamer.logs import log
-from streamer.settings import InputSettings
+from streamer.settings import InputSettings, KafkaSettings
 
 ANSWER_SECONDS = 1.0  # the loop polls in between, and asks again
 COMMIT_SECONDS = 5.0
@@ -96,29 +97,22 @@ class Positions:
 
 
 class Explain:
-    """Errors of the library as the daemon tells them.
+    """Errors of the library as the daemon tells them."""
 
-    readable  an error's text without secrets
-    """
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
 
-    def __init__(self, group_id: str, name: str, readable: Callable[[object], str]) -> None:
-        self._group_id = group_id
-        self._name = name
-        self.readable = readable
+    def readable(self, error: object) -> str:
+        """An error's text without secrets."""
+        return without_secrets(error, self._kafka)
 
     def fenced(self) -> FencedError:
         """Another process has our name in the group."""
-        return FencedError(
-            f"kafka.group_instance_id: another process of group {self._group_id!r} has taken the name {self._name!r}; "
-            "give each process its own"
-        )
+        return name_taken(self._kafka)
 
     def refused(self, what: str, error: KafkaError) -> DeliveryError:
         """The brokers say no, and will again."""
-        return DeliveryError(
-            f"{what} was refused: {type(error).__name__}: {self.readable(error)}; check the group "
-            f"{self._group_id!r}, its other members' assignors, and the permissions of this user on group and topics"
-        )
+        return refused(self._kafka, what, f"{type(error).__name__}: {self.readable(error)}")
 
 
 class Lag:

@@ -9,10 +9,11 @@ from kafka.errors import KafkaError, RetriableError, UnknownBrokerIdError
 
 from streamer.adapters.kafka_python.columns import columns
 from streamer.adapters.kafka_python.connecting import open_client
-from streamer.adapters.kafka_python.options import quiet_library, reader_options, without_secrets
+from streamer.adapters.kafka_python.options import quiet_library, reader_options
 from streamer.core.events import Partition, Records
 from streamer.delivery import DeliveryError, NotNowError
 from streamer.errors import ConfigError
+from streamer.kafka.wording import without_secrets
 from streamer.settings import KafkaSettings
 
 ANSWER_MS = 2_000

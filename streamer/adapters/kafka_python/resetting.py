@@ -10,11 +10,12 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from streamer.adapters.kafka_python.connecting import admin_client, open_client, refusals
 from streamer.adapters.kafka_python.inspection import committed_positions, group_members
-from streamer.adapters.kafka_python.options import BATCH_BYTES, quiet_library, transaction_options, without_secrets
+from streamer.adapters.kafka_python.options import BATCH_BYTES, quiet_library, transaction_options
 from streamer.adapters.kafka_python.producer import TransactionalProducer
 from streamer.adapters.kafka_python.topics import partition_counts
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, Position
+from streamer.kafka.wording import without_secrets
 from streamer.settings import KafkaSettings, OutputSettings
 
 TRANSACTION_KEYS = 20_000  # a second or two of sending, of the ten that a transaction may be open

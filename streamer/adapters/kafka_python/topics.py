@@ -12,7 +12,6 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from kafka.structs import ConsumerGroupMetadata
 
 from streamer.adapters.kafka_python.connecting import admin_client
 from streamer.errors import ConfigError
@@ -104,7 +103,7 @@ def largest_messages(kafka: KafkaSettings, topics: Sequence[str]) -> Mapping[str
     return {topic: int(value or USUAL_LARGEST_BYTES) for topic, value in largest.items()}
 
 
-def check_place(kafka: KafkaSettings, member: ConsumerGroupMetadata) -> bool:
+def check_place(kafka: KafkaSettings, member_id: str) -> bool:
     """Whether our name in the group is still ours, or nobody's, as far as the brokers answer."""
     try:
         with admin_client(kafka) as admin:
@@ -112,7 +111,7 @@ def check_place(kafka: KafkaSettings, member: ConsumerGroupMetadata) -> bool:
     except (ConfigError, KeyError):
         return True  # what cannot be known now comes out when positions are committed
     return all(
-        each["member_id"] == member.member_id
+        each["member_id"] == member_id
         for each in group["members"]
         if each.get("group_instance_id") == kafka.group_instance_id
     )

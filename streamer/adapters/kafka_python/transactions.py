@@ -45,6 +45,8 @@ from streamer.delivery import (
     Position,
 )
 from streamer.errors import ConfigError
+from streamer.kafka.wording import PARTITIONS, PERMISSIONS, place_taken, transaction_refused
+from streamer.kafka.wording import TOO_LARGE as RAISE_LIMIT
 
 OPEN_SECONDS = 8.0  # of the 10 s after which the coordinator aborts the transaction by itself
 COMMIT_SECONDS = 2.0  # at least, for the answer to a commit
@@ -209,22 +211,16 @@ class Transactions:
         raise AbortedError(told) from None
 
     def _fenced(self, error: BaseException) -> FencedError:
-        return FencedError(
-            f"kafka.group_instance_id: another process has taken the place of {self._owner.transactional_id!r} "
-            f"({type(error).__name__}); give each process its own name, and run each once"
-        )
+        return place_taken(self._owner.transactional_id, type(error).__name__)
 
     def _lasting(self, error: BaseException) -> DeliveryError:
-        remedy = "check the permissions of this user on the topics, the group and the transactional id"
+        remedy = PERMISSIONS
         if isinstance(error, TOO_LARGE):
-            remedy = "raise max.message.bytes of its topic"
+            remedy = RAISE_LIMIT
         elif isinstance(error, RetriableError | ValueError):
-            remedy = "check the partitions of its topic"
+            remedy = PARTITIONS
         told = f"{type(error).__name__}: {self._owner.describe(error)}"
-        return DeliveryError(
-            f"a transaction of {self._owner.transactional_id!r} was refused: {told}; {remedy}; "
-            "nothing of it is visible, and a restart reads the same events again"
-        )
+        return transaction_refused(self._owner.transactional_id, told, remedy)
 
 
 def _offsets(positions: Positions) -> dict[TopicPartition, OffsetAndMetadata]:

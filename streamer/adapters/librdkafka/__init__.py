@@ -1,0 +1,17 @@
+"""Kafka through librdkafka, a C library (`pip install 'tidecast[fast]'`): `LibrdkafkaClient`, `LibrdkafkaLogReader`.
+
+client.py        the daemon's verbs: start, poll, transact, …
+membership.py    which partitions are ours, as the group's rebalances say
+transactions.py  one attempt at a transaction, and what its end means
+output.py        messages sent and confirmed
+positions.py     committed positions, and where a partition begins
+reader.py        changelogs and input read outside the group
+columns.py       records as columns
+options.py       settings as this library takes them
+failures.py      the library's errors, by what they mean to us
+"""
+
+from streamer.adapters.librdkafka.client import LibrdkafkaClient
+from streamer.adapters.librdkafka.reader import LibrdkafkaLogReader
+
+__all__ = ["LibrdkafkaClient", "LibrdkafkaLogReader"]

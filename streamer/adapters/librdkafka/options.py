@@ -1,0 +1,123 @@
+"""Settings as librdkafka's consumer and producer take them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from streamer.errors import ConfigError
+from streamer.settings import KafkaSettings, OutputSettings
+
+Options = dict[str, Any]
+
+TRANSACTION_TIMEOUT_SECONDS = 10.0  # past it the coordinator aborts; then 30 s of a session, then the poll interval
+MAX_MESSAGE_BYTES = 64 * 2**20  # how large a record may be is for its topic to say; brokers end a connection at 100 MB
+BATCH_BYTES = 1_000_000  # at most; a topic may take less
+QUEUED_KBYTES = 32 * 1024  # read ahead by the consumer, in all
+READER_QUEUED_KBYTES = 16 * 1024
+SEND_KBYTES = 2 * 2**20  # never in the way: what waits is bounded by the transaction, and by `output.DRAIN_BYTES`
+SEND_MESSAGES = 10_000_000
+
+COMMON: Options = {
+    "reconnect.backoff.max.ms": 1_000,  # be back a second after the broker, not ten
+    "allow.auto.create.topics": False,
+    "log_level": 0,  # several lines a second while a broker is away
+    "log.connection.close": False,
+}
+CONSUMER: Options = {
+    "session.timeout.ms": 30_000,
+    "max.poll.interval.ms": 60_000,
+    "queued.max.messages.kbytes": QUEUED_KBYTES,
+    "fetch.queue.backoff.ms": 5,  # a full queue is emptied in less than the second that is the default
+    "topic.metadata.refresh.interval.ms": 10_000,
+}
+PRODUCER: Options = {
+    "delivery.timeout.ms": int(TRANSACTION_TIMEOUT_SECONDS * 1000),
+    "queue.buffering.max.kbytes": SEND_KBYTES,
+    "queue.buffering.max.messages": SEND_MESSAGES,
+}
+FIXED_CONSUMER: Options = {
+    "auto.offset.reset": "earliest",  # only where retention has overtaken us: read what is left
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,  # how far a partition is read, aborted records and markers included
+    "isolation.level": "read_committed",  # the committed positions are then the stable ones, too
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+FIXED_PRODUCER: Options = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "message.max.bytes": MAX_MESSAGE_BYTES,
+    "transaction.timeout.ms": int(TRANSACTION_TIMEOUT_SECONDS * 1000),
+}
+INSTEAD = {
+    "auto.offset.reset": "input.start",
+    "compression.type": "output.compression",
+    "compression.codec": "output.compression",
+}
+OWN = {
+    *FIXED_CONSUMER,
+    *FIXED_PRODUCER,
+    *INSTEAD,
+    "allow.auto.create.topics",
+    "delivery.report.only.error",
+    "enable.gapless.guarantee",
+    "group.protocol",
+    "metadata.broker.list",
+    "partitioner",
+    "request.required.acks",
+    "transactional.id",
+}
+
+
+def check_options(kafka: KafkaSettings) -> None:
+    """ConfigError for an option that would break what the daemon promises."""
+    for name in kafka.client_options():
+        if name in OWN:
+            instead = f"; set {INSTEAD[name]} instead" if name in INSTEAD else "; remove it"
+            raise ConfigError(f"kafka.options.{name}: the daemon sets this itself{instead}")
+
+
+def consumer_options(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Options:
+    """For a member of the group."""
+    own: Options = {"group.id": kafka.group_id, "error_cb": on_error}
+    if kafka.group_instance_id:
+        own["group.instance.id"] = kafka.group_instance_id
+    return COMMON | CONSUMER | _given(kafka) | FIXED_CONSUMER | own
+
+
+def reader_options(kafka: KafkaSettings, isolation_level: str) -> Options:
+    """For a consumer that never joins the group; it bears its name, since the library asks for one."""
+    own: Options = {
+        "group.id": kafka.group_id or "tidecast",
+        "isolation.level": isolation_level,
+        "queued.max.messages.kbytes": READER_QUEUED_KBYTES,
+        "error_cb": _ignored,
+    }
+    return COMMON | CONSUMER | _given(kafka) | FIXED_CONSUMER | own
+
+
+def producer_options(
+    kafka: KafkaSettings,
+    output: OutputSettings,
+    transactional_id: str,
+    batch_bytes: int,
+    on_error: Callable[[Any], None],
+) -> Options:
+    """For a transactional producer; `batch_bytes`: the largest batch that every topic it writes to takes."""
+    own: Options = {
+        "transactional.id": transactional_id,
+        "compression.type": output.compression,
+        "error_cb": on_error,
+    }
+    options = PRODUCER | {"batch.size": BATCH_BYTES} | _given(kafka)
+    options["batch.size"] = min(int(options["batch.size"]), batch_bytes)
+    return COMMON | options | FIXED_PRODUCER | own
+
+
+def _given(kafka: KafkaSettings) -> Options:
+    check_options(kafka)
+    servers = ",".join(server.strip() for server in kafka.bootstrap_servers.split(","))
+    return {"bootstrap.servers": servers, **kafka.client_options()}
+
+
+def _ignored(_error: object) -> None:
+    """Errors that the calls themselves report."""

@@ -1,0 +1,89 @@
+"""Messages handed to the library, which sends them on threads of its own.
+
+No delivery report is asked for: where any message of a transaction fails, librdkafka itself refuses to commit it
+(`rd_kafka_txn_op_commit_transaction`: `txn_dr_fails`), and says which error it was.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streamer.delivery import Messages
+from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
+
+CHUNK = 10_000  # messages of one call: some milliseconds
+DRAIN_BYTES = 32 * 2**20  # handed over and perhaps not sent yet, before we wait for it: bounds the library's memory
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What one transaction sends: messages as they are, and dead letters as their topic takes them."""
+
+    messages: Sequence[Messages]
+    letters: Sequence[DeadLetter]
+
+
+class Output:
+    """The messages' side of a transaction.
+
+    dead_letter_topic  messages for it are cut when they are too large for it; empty: there is none
+    letter_partitions  how many it has
+    """
+
+    def __init__(self, dead_letter_topic: str, letter_partitions: int, limit: LetterLimit) -> None:
+        self.limit = limit
+        self._dead_letter_topic = dead_letter_topic
+        self._letter_partitions = letter_partitions
+
+    def prepare(self, output: Sequence[Messages], may_look: bool) -> Prepared:
+        """Cut dead letters to size; `may_look`: there is time to ask the brokers for it."""
+        messages = [each for each in output if each.partition.topic != self._dead_letter_topic]
+        dead = [each for each in output if each.partition.topic == self._dead_letter_topic]
+        letters = [letter for each in dead for letter in dead_letters(each)]
+        return Prepared(messages, self.limit.fit(letters, may_look))
+
+    def publish(self, producer: Producer, prepared: Prepared, deadline: float) -> None:
+        """Hand everything over; raises KafkaException for what the library does not take."""
+        waiting = 0
+        for messages in prepared.messages:
+            for start in range(0, len(messages.values), CHUNK):
+                waiting += _send(producer, messages, slice(start, start + CHUNK))
+                if waiting > DRAIN_BYTES:
+                    flush(producer, deadline)
+                    waiting = 0
+        for letter in prepared.letters:
+            self._send_letter(producer, letter)
+
+    def _send_letter(self, producer: Producer, letter: DeadLetter) -> None:
+        producer.produce(
+            self._dead_letter_topic,
+            letter.value,
+            letter.key,
+            letter.partition % self._letter_partitions,
+            headers=list(letter.headers),
+        )
+
+
+def flush(producer: Producer, deadline: float) -> None:
+    """Return when all that was handed over is stored, or has failed; KafkaException when the time is over."""
+    if producer.flush(max(0.0, deadline - time.monotonic())):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "brokers have not stored every message in time"))
+
+
+def _send(producer: Producer, messages: Messages, rows: slice) -> int:
+    """Hand some rows over; their bytes."""
+    topic, number = messages.partition
+    values = messages.values[rows]
+    if messages.headers is not None:  # a batch cannot have any
+        for key, value, headers in zip(messages.keys[rows], values, messages.headers[rows], strict=True):
+            producer.produce(topic, value, key, number, headers=list(headers))
+    else:
+        batch: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(messages.keys[rows], values, strict=True)
+        ]
+        if producer.produce_batch(topic, batch, number) < len(batch):
+            raise KafkaException(next(each["_error"] for each in batch if "_error" in each))
+    return sum(len(value) for value in values if value is not None)

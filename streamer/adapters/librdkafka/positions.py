@@ -1,0 +1,66 @@
+"""The group's committed positions, and where a partition without one begins."""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streamer.adapters.librdkafka.failures import REBALANCING, REFUSALS, error_of, told
+from streamer.core.events import Partition
+from streamer.delivery import NotAMemberError, NotNowError, Position
+from streamer.kafka.wording import name_taken, refused, without_secrets
+from streamer.settings import InputSettings, KafkaSettings
+
+ANSWER_SECONDS = 1.0  # the loop polls in between, and asks again
+
+
+class Positions:
+    """What the group's coordinator and the partitions' leaders know, asked for with a limit."""
+
+    def __init__(self, consumer: Consumer, kafka: KafkaSettings, input_: InputSettings) -> None:
+        self._consumer = consumer
+        self._kafka = kafka
+        self._input = input_
+
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, Position | None]:
+        """The stable committed positions: the library asks for these where it reads `read_committed`."""
+        with self._not_now("reading committed positions"):
+            asked = [TopicPartition(*partition) for partition in partitions]
+            found = self._consumer.committed(asked, timeout=ANSWER_SECONDS) if asked else []
+            for each in found:
+                if each.error:
+                    raise KafkaException(each.error)
+        return {
+            Partition(each.topic, each.partition): None
+            if each.offset == OFFSET_INVALID
+            else Position(each.offset, each.metadata or "")
+            for each in found
+        }
+
+    def starting_offset(self, partition: Partition) -> int:
+        """Where a partition without a committed position begins."""
+        with self._not_now("looking for the starting position"):
+            if self._input.start_ms is not None:
+                asked = [TopicPartition(*partition, self._input.start_ms)]
+                (found,) = self._consumer.offsets_for_times(asked, timeout=ANSWER_SECONDS)
+                if found.error:
+                    raise KafkaException(found.error)
+                if found.offset >= 0:  # else it is after the last record
+                    return int(found.offset)
+            begin, end = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_SECONDS)
+            return int(begin if self._input.start == "earliest" else end)
+
+    @contextmanager
+    def _not_now(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as problem:
+            error = error_of(problem)
+            text = without_secrets(told(error), self._kafka)
+            if error.code() == KafkaError.FENCED_INSTANCE_ID:
+                raise name_taken(self._kafka) from problem
+            if error.code() in REBALANCING:
+                raise NotAMemberError(f"{what}: {text}") from None
+            if error.code() in REFUSALS:
+                raise refused(self._kafka, what, text) from problem
+            raise NotNowError(f"{what}: {text}") from None

@@ -1,0 +1,236 @@
+"""Transactions attempted once, and every way they end given one of the five names of `streamer.delivery`.
+
+    begin ─► messages ─► positions ─► flush ─► commit asked ─► committed
+      └──────────┴────────────┴─────────┴─► abort ─► aborted   └─► no answer: unknown
+                                              └─► no answer: unknown
+
+Once the commit is asked for, an error says nothing about the outcome, also where the library takes it for aborted:
+a transaction may fail in its eyes while the request is on its way. Only a message that failed is told before.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from threading import Thread
+from typing import Any, NoReturn
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streamer.adapters.librdkafka.failures import (
+    LASTING,
+    NO_PARTITION,
+    REBALANCING,
+    REFUSED_EPOCH,
+    TOO_LARGE,
+    error_of,
+    told,
+)
+from streamer.adapters.librdkafka.output import Output, Prepared, flush
+from streamer.core.events import Partition
+from streamer.delivery import (
+    AbortedError,
+    DeliveryError,
+    FencedError,
+    Messages,
+    NotAMemberError,
+    NotNowError,
+    OutcomeUnknownError,
+    Position,
+)
+from streamer.kafka.wording import (
+    PARTITIONS,
+    PERMISSIONS,
+    name_taken,
+    place_taken,
+    transaction_refused,
+    without_secrets,
+)
+from streamer.kafka.wording import TOO_LARGE as RAISE_LIMIT
+from streamer.settings import KafkaSettings
+
+OPEN_SECONDS = 8.0  # of the 10 s after which the coordinator aborts the transaction by itself
+COMMIT_SECONDS = 2.0  # at least, for the answer to a commit
+ABORT_SECONDS = 2.0
+ABANDON_SECONDS = 1.0
+RECOVER_SECONDS = 5.0  # for a new producer to be let in; far below a poll interval
+
+TOLD_BEFORE_COMMIT = LASTING | NO_PARTITION | {KafkaError._INCONSISTENT}  # what messages fail with, before it is asked
+
+Positions = Mapping[Partition, Position]
+
+
+class State(Enum):
+    """What may be done with the producer.
+
+    FIT      another transaction; the library itself numbers anew what an aborted one left
+    UNKNOWN  nothing, until `recover`
+    """
+
+    FIT = auto()
+    UNKNOWN = auto()
+
+
+class Transactions:
+    """One producer, replaced by `recover` when nobody knows what became of its transaction.
+
+    open_producer     makes one that has not been let in yet
+    transactional_id  its name, for messages
+    """
+
+    def __init__(
+        self, open_producer: Callable[[], Producer], output: Output, kafka: KafkaSettings, transactional_id: str
+    ) -> None:
+        self._open_producer = open_producer
+        self._output = output
+        self._kafka = kafka
+        self._transactional_id = transactional_id
+        self._producer: Producer | None = None
+        self._state = State.UNKNOWN
+
+    def begin(self, limit_seconds: float) -> None:
+        """Open a producer, and end what a predecessor of the same transactional id left. Raises KafkaException."""
+        self._producer = self._open_producer()
+        self._producer.init_transactions(limit_seconds)
+        self._state = State.FIT
+
+    def recover(self) -> None:
+        """Begin again with a new producer. Raises NotNowError, FencedError, DeliveryError."""
+        self.abandon()
+        try:
+            self.begin(RECOVER_SECONDS)
+        except KafkaException as problem:
+            error = error_of(problem)
+            self.abandon()
+            if error.code() in REFUSED_EPOCH:
+                raise self._fenced(error) from None
+            if error.code() in LASTING:
+                raise self._lasting(error) from problem
+            raise NotNowError(f"a new producer was not let in: {self._told(error)}") from None
+
+    def transact(
+        self, output: Sequence[Messages], positions: Positions, group: Callable[[], bytes], may_look: bool
+    ) -> None:
+        """One transaction; again only with dead letters cut, if they were refused for their size.
+
+        group     the membership to send positions with, asked for at that moment; raises NotAMemberError
+        may_look  there is time to look up how large a dead letter may be
+
+        Raises what `KafkaClient.transact` says.
+        """
+        while True:
+            prepared = self._output.prepare(output, may_look)
+            try:
+                return self._attempt(prepared, positions, group)
+            except DeliveryError as error:
+                cause = error.__cause__
+                too_large = isinstance(cause, KafkaException) and error_of(cause).code() in TOO_LARGE
+                if not (too_large and self._state is State.FIT and prepared.letters):
+                    raise
+                if not self._output.limit.refused():
+                    raise
+
+    def abandon(self) -> None:
+        """Give the producer up; what it has not sent stays unsent."""
+        producer, self._producer, self._state = self._producer, None, State.UNKNOWN
+        if producer is not None:
+            abandon(producer)
+
+    def _attempt(self, prepared: Prepared, positions: Positions, group: Callable[[], bytes]) -> None:
+        group()  # not a member: do not even begin
+        producer = self._producer
+        if producer is None or self._state is State.UNKNOWN:
+            raise OutcomeUnknownError("the producer is not to be used again before it is replaced")
+        began = time.monotonic()
+        deadline = began + OPEN_SECONDS
+        self._state = State.UNKNOWN  # until the end is known
+        try:
+            producer.begin_transaction()
+            self._output.publish(producer, prepared, deadline)
+            if positions:
+                left = max(0.001, deadline - time.monotonic())
+                producer.send_offsets_to_transaction(_offsets(positions), group(), left)
+            flush(producer, deadline)
+        except (KafkaException, BufferError, NotAMemberError) as problem:
+            self._abort(producer, problem)
+        try:
+            producer.commit_transaction(max(COMMIT_SECONDS, deadline + COMMIT_SECONDS - time.monotonic()))
+        except KafkaException as problem:
+            self._judge_commit(producer, problem)
+        self._state = State.FIT
+
+    def _judge_commit(self, producer: Producer, problem: KafkaException) -> NoReturn:
+        error = error_of(problem)
+        if error.txn_requires_abort() and error.code() in TOLD_BEFORE_COMMIT:
+            self._abort(producer, problem)
+        if error.code() in REFUSED_EPOCH and self._kafka.group_instance_id:
+            raise self._fenced(error) from None
+        raise OutcomeUnknownError(f"the answer to a commit: {self._told(error)}") from None
+
+    def _abort(self, producer: Producer, problem: Exception) -> NoReturn:
+        """End the transaction that failed before its commit was asked for, and say what that means."""
+        if not (isinstance(problem, KafkaException) and error_of(problem).fatal()):
+            try:
+                producer.abort_transaction(ABORT_SECONDS)
+                self._state = State.FIT
+            except KafkaException as failed:
+                if error_of(failed).fatal():
+                    problem = failed
+        self._classify(problem)
+
+    def _classify(self, problem: Exception) -> NoReturn:
+        if isinstance(problem, NotAMemberError):
+            self._unless_aborted(str(problem))
+            raise problem
+        error: Any = error_of(problem) if isinstance(problem, KafkaException) else None
+        code = error.code() if error is not None else None
+        text = self._told(error) if error is not None else str(problem)
+        if code == KafkaError.FENCED_INSTANCE_ID:
+            raise name_taken(self._kafka) from None
+        if code in REFUSED_EPOCH:
+            # The coordinator refuses the epoch after a transaction that took too long, too. Nobody else has a random
+            # id, so then it was that; a name that was given to us, another process may have been given, too.
+            self._state = State.UNKNOWN
+            raise self._fenced(error) if self._kafka.group_instance_id else OutcomeUnknownError(text) from None
+        if code in LASTING:
+            raise self._lasting(error) from problem
+        self._unless_aborted(text)
+        if code in REBALANCING:
+            raise NotAMemberError(text) from None
+        raise AbortedError(text) from None
+
+    def _unless_aborted(self, text: str) -> None:
+        if self._state is State.UNKNOWN:
+            raise OutcomeUnknownError(f"a transaction was not seen aborted: {text}") from None
+
+    def _told(self, error: Any) -> str:
+        return without_secrets(told(error), self._kafka)
+
+    def _fenced(self, error: Any) -> FencedError:
+        return place_taken(self._transactional_id, error.name())
+
+    def _lasting(self, error: Any) -> DeliveryError:
+        remedy = PERMISSIONS
+        if error.code() in TOO_LARGE:
+            remedy = RAISE_LIMIT
+        elif error.code() in NO_PARTITION:
+            remedy = PARTITIONS
+        return transaction_refused(self._transactional_id, self._told(error), remedy)
+
+
+def abandon(producer: Producer) -> None:
+    """End a producer at once; its own `close` would wait for every message, for as long as that takes."""
+    holders = [producer]
+    del producer
+
+    def end() -> None:
+        holders[0].purge(blocking=False)
+        holders.clear()  # the last reference: the library ends its threads
+
+    # waited for with a limit, as one of them may be looking a name up
+    thread = Thread(target=end, name="librdkafka-end", daemon=True)
+    thread.start()
+    thread.join(ABANDON_SECONDS)
+
+
+def _offsets(positions: Positions) -> list[TopicPartition]:
+    return [TopicPartition(*p, at.offset, at.metadata) for p, at in positions.items()]

@@ -1,0 +1,7 @@
+"""What both Kafka clients share, without the library of either.
+
+cluster.py   what is asked of the brokers before a client starts, and now and then
+letters.py   dead letters cut to what their topic takes
+watch.py     the input held against what was seen of it before
+wording.py   refusals as an operator reads them
+"""

@@ -1,10 +1,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HELM_VERSION := v3.22.0
+KUBECONFORM_VERSION := v0.8.0
+GO_INSTALL := GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint format bench broker docs demo-model clean
+.PHONY: help setup demo test chaos lint format bench broker docs demo-model tools kubernetes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,7 +17,7 @@ setup: $(VENV)/.runtime ## make .venv with the daemon and the demo
 demo: setup ## forecast a year of real weather, score it and draw it (no broker needed)
 	$(BIN)/streamer demo --output demo-output
 
-test: lint ## run every test, against a real Kafka broker too (needs Java and Maven)
+test: lint tools ## run every test, against a real Kafka broker too (needs Java and Maven)
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 chaos: $(VENV)/.development ## the whole failure-injection suite, against real brokers (an hour)
@@ -38,14 +41,22 @@ bench: $(VENV)/.development ## measure throughput, restore, changelog and take-o
 broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (needs Java and Maven)
 	$(BIN)/python -m tests.integration
 
-docs: $(VENV)/.development ## write the generated tables in docs/ again
+docs: $(VENV)/.development ## write the generated tables in docs/ and the chart again
 	$(BIN)/python -m tests.streamer.test_settings
+	$(BIN)/python -m tests.helm.chart
 
 demo-model: $(VENV)/.development ## train the demo's model again (minutes)
 	$(BIN)/training fit configs/training/demo.yaml --data streamer/demo/weather.jsonl.gz --output streamer/demo/model.onnx
 
+tools: $(VENV)/.development ## helm, kubeconform and its schemas, for the chart's tests (needs Go; nothing without it)
+	@if ! command -v go > /dev/null; then echo "no Go: the chart's tests are skipped but for those that find helm"; \
+	else $(MAKE) --no-print-directory .tools/.made || echo "the chart's tools could not be made: see above"; fi
+
+kubernetes: $(VENV)/.development tools ## the chart on a real cluster, minutes (KUBECONFIG=…, IMAGE=…; needs Java and Maven)
+	$(BIN)/python -W ignore -m tests.kubernetes --image "$(IMAGE)"
+
 clean: ## remove .venv and everything generated
-	rm -rf $(VENV) demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .tools demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tidecast needs Python 3.11 or newer; set PYTHON=…")'
@@ -59,3 +70,10 @@ $(VENV)/.runtime: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.development: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) --editable '.[demo,training,dev,fast]'
 	@touch $@ $(VENV)/.runtime
+
+.tools/.made: tests/helm/schemas.py Makefile
+	mkdir -p .tools
+	command -v helm || GOBIN=$(CURDIR)/.tools/bin $(GO_INSTALL) helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+	command -v kubeconform || GOBIN=$(CURDIR)/.tools/bin $(GO_INSTALL) github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+	$(BIN)/python -m tests.helm.schemas
+	@touch $@

@@ -44,7 +44,11 @@ class Verdict:
 
 def judge(bootstrap: str, input_topic: str, output_topic: str, model: OnnxModel, **events: object) -> Verdict:
     """Hold the output against the input; keyword arguments are `expected_forecasts`'s."""
-    expected = expected_forecasts(bootstrap, input_topic, model, **events)
+    return compare(bootstrap, output_topic, expected_forecasts(bootstrap, input_topic, model, **events))
+
+
+def compare(bootstrap: str, output_topic: str, expected: dict[str, np.ndarray]) -> Verdict:
+    """Hold the output against the forecasts that should be in it."""
     visible: dict[str, np.ndarray] = {}
     count: Counter[str] = Counter()
     last: dict[int, int] = {}

@@ -1,0 +1,83 @@
+"""Fetch a model over HTTP or from an S3-compatible store, and keep it only if it is the one that was asked for.
+
+    MODEL_URL=… MODEL_SHA256=… python fetch_model.py /models/model.onnx
+
+MODEL_AUTHORIZATION  value of the Authorization header, if any
+S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_REGION  sign the request with AWS Signature Version 4
+
+The standard library alone: it runs in the daemon's own image, before the daemon. Exits with 1 where it cannot have
+the file; Kubernetes then tries again.
+"""
+
+import hashlib
+import hmac
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request, urlopen
+
+TIMEOUT_SECONDS = 30.0  # without a byte
+CHUNK_BYTES = 1 << 20
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()  # a GET has no body
+
+
+def fetch(environ: Mapping[str, str], target: Path, now: datetime) -> str:
+    """Write the model to `target`; what was done, in words. Raises ValueError for another checksum, OSError."""
+    url, expected = environ["MODEL_URL"], environ["MODEL_SHA256"].lower()
+    headers = {}
+    if authorization := environ.get("MODEL_AUTHORIZATION"):
+        headers["Authorization"] = authorization
+    if key_id := environ.get("S3_ACCESS_KEY_ID"):
+        headers = sign(url, environ["S3_REGION"], key_id, environ["S3_SECRET_ACCESS_KEY"], now)
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"found {url!r}, expected an address that begins with http:// or https://")
+    part = target.with_suffix(".part")
+    digest, size = hashlib.sha256(), 0
+    with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer, part.open("wb") as file:  # noqa: S310
+        while chunk := answer.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += file.write(chunk)
+    if digest.hexdigest() != expected:
+        part.unlink()
+        raise ValueError(
+            f"{url}: found SHA-256 {digest.hexdigest()} ({size} bytes), expected {expected}; "
+            "correct model.sha256, or find out who changed the file"
+        )
+    part.replace(target)
+    return f"{url}: {size} bytes, SHA-256 as expected"
+
+
+def sign(url: str, region: str, key_id: str, secret: str, now: datetime) -> dict[str, str]:
+    """Headers of a signed GET. Source: AWS Signature Version 4, "Authenticating Requests: Using Query/Headers"."""
+    parts = urlsplit(url)
+    time, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+    signed = {"host": parts.netloc, "x-amz-content-sha256": EMPTY_SHA256, "x-amz-date": time}
+    names = ";".join(signed)
+    lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
+    path = quote(unquote(parts.path), safe="/-_.~")
+    request = f"GET\n{path}\n{parts.query}\n{lines}\n{names}\n{EMPTY_SHA256}"
+    scope = f"{day}/{region}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{time}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    key = f"AWS4{secret}".encode()
+    for step in scope.split("/"):
+        key = hmac.digest(key, step.encode(), "sha256")
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    credential = f"Credential={key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
+    return {**signed, "Authorization": f"AWS4-HMAC-SHA256 {credential}"}
+
+
+def main() -> int:
+    try:
+        print(fetch(os.environ, Path(sys.argv[1]), datetime.now(UTC)))
+    except (ValueError, URLError, OSError) as problem:
+        print(f"{os.environ.get('MODEL_URL')}: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -151,16 +151,21 @@ class Restore:
 
     def _take_over(self, records: Records) -> None:
         """The last word of each stream in these records: its snapshot, or that it is forgotten."""
-        last = dict(zip(records.keys, records.values, strict=True))
-        kept = {_text(key): value for key, value in last.items() if value is not None}
+        last = dict(zip(map(_text, records.keys), records.values, strict=True))
+        kept = {stream: value for stream, value in last.items() if value is not None}
         snapshots, kinds = self._format.decode(list(kept.values()))
-        own = [stream for stream, kind in zip(kept, kinds, strict=True) if kind is Kind.OWN]
-        self._engine.drop(self._task.partition, [_text(key) for key in last])
+        if Kind.FOREIGN in kinds or Kind.CORRUPT in kinds:
+            own = [stream for stream, kind in zip(kept, kinds, strict=True) if kind is Kind.OWN]
+            unused = {stream: kind.value for stream, kind in zip(kept, kinds, strict=True) if kind is not Kind.OWN}
+        else:
+            own, unused = list(kept), {}
+        gone = [stream for stream, value in last.items() if value is None or stream in unused]
+        self._engine.drop(self._task.partition, gone)
         self._engine.restore(self._task.partition, own, snapshots)
         self.snapshots += len(own)
-        for key in last:
-            self._unused.pop(_text(key), None)
-        self._unused |= {stream: kind.value for stream, kind in zip(kept, kinds, strict=True) if kind is not Kind.OWN}
+        for stream in self._unused.keys() & last.keys():
+            del self._unused[stream]
+        self._unused |= unused
 
     def _checked_low_water(self) -> int | None:
         """The low-water mark, if everything fits together; None where the restore has to begin again.

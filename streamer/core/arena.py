@@ -1,7 +1,8 @@
 """The state arena: a row per stream in one array per state tensor, and what is known of the stream beside it.
 
 Memory for `max_streams` rows is reserved at once and becomes real when a row is first used. Rows are handed
-out and taken back; a new row is all zeros, which to a model is a stream never seen.
+out and taken back. What a row's state holds when it is handed out counts for nothing: a stream's first step starts
+fresh, from all zeros, which to a model is a stream never seen.
 """
 
 from collections.abc import Sequence
@@ -55,7 +56,7 @@ class Arena:
         self.last_slot[len(self.stream) - 1] = NEVER
         return len(self.stream) - 1
 
-    def admit(self, streams: Sequence[str], snapshots: Snapshots) -> Ints:
+    def admit(self, streams: Sequence[str]) -> Ints:
         """Rows for restored streams, however many there are."""
         rows = [self._free.pop() for _ in range(min(len(self._free), len(streams)))]
         for row, stream in zip(rows, streams, strict=False):
@@ -64,17 +65,17 @@ class Arena:
         rows += range(len(self.stream), len(self.stream) + len(new))
         self.stream.extend(new)
         self._grow_to(len(self.stream))
-        at = np.array(rows, np.int64)
-        self.remember(at, snapshots.last_slot, snapshots.age, snapshots.codes)
-        self.covers[at] = snapshots.covers
-        self.scatter(at, snapshots.states)
-        return at
+        return np.array(rows, np.int64)
+
+    def put(self, rows: Ints, snapshots: Snapshots) -> None:
+        """Streams as their snapshots have them."""
+        self.remember(rows, snapshots.last_slot, snapshots.age, snapshots.codes)
+        self.covers[rows], self.stamp[rows] = snapshots.covers, CLEAN
+        self.scatter(rows, snapshots.states)
 
     def release(self, rows: Sequence[int]) -> None:
-        """Take rows back and make them all zeros again."""
-        for array in self._arrays:
-            array[rows] = 0
-        self.last_slot[rows] = NEVER
+        """Take rows back. Their states stay as they are: a million of them would take a second to clear."""
+        self.last_slot[rows], self.covers[rows], self.stamp[rows] = NEVER, 0, CLEAN
         self._free.extend(rows)
 
     def remember(self, rows: Ints, last_slot: Ints, age: Ints, codes: Ints) -> None:

@@ -6,6 +6,7 @@ Deterministic and without I/O: any split of a log into batches gives the same fo
     records ─► decode ─► rows of their streams ─► time grid ─► steps ─► blocks ─► model ─► forecasts
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,12 +40,14 @@ class Engine:
         self._decoder = decoder
         self._rows: dict[Partition, dict[str, int]] = {}  # every stream's row, by partition and id
         self._progress: dict[Partition, int] = {}
-        self._swept: dict[Partition, int] = {}  # the progress at the last eviction
+        self._swept: dict[Partition, int] = {}  # the progress when silent streams were last looked for
+        self._silent: dict[Partition, deque[int]] = {}  # the rows of those found then and not evicted yet
 
     def release(self, partition: Partition) -> None:
         """Forget every stream of a partition."""
         self._progress.pop(partition, None)
         self._swept.pop(partition, None)
+        self._silent.pop(partition, None)
         self.arena.release(list(self._rows.pop(partition, {}).values()))
 
     def advance(self, batch: Sequence[Records]) -> Outcome:
@@ -98,10 +101,14 @@ class Engine:
         return row[order], offsets[order]
 
     def restore(self, partition: Partition, streams: Sequence[str], snapshots: Snapshots) -> None:
-        """Take over streams as their snapshots have them, in place of what was known of them."""
-        self.drop(partition, streams)
-        rows = self.arena.admit(streams, snapshots)
-        self._rows.setdefault(partition, {}).update(zip(streams, rows.tolist(), strict=True))
+        """Take over streams, each named once, as their snapshots have them, in place of what was known of them."""
+        known = self._rows.setdefault(partition, {})
+        found = list(map(known.get, streams))
+        new = [stream for stream, row in zip(streams, found, strict=True) if row is None] if None in found else []
+        if new:
+            known.update(zip(new, self.arena.admit(new).tolist(), strict=True))
+            found = [known[stream] for stream in streams]
+        self.arena.put(np.array(found, np.int64), snapshots)
 
     def drop(self, partition: Partition, streams: Sequence[str]) -> None:
         """Forget these streams of a partition, as far as they are known."""
@@ -126,17 +133,20 @@ class Engine:
 
         Housekeeping only: an event of such a stream begins it anew whether or not its row was freed.
         """
-        known = self._rows.get(partition, {})
-        progress = self._progress.get(partition, NEVER)
+        known, progress = self._rows.get(partition, {}), self._progress.get(partition, NEVER)
         if self.grid.idle_slots is None or not known or progress == NEVER:
             return []
-        if progress - self._swept.get(partition, progress - 1 - self.grid.idle_slots) <= self.grid.idle_slots // SWEEPS:
-            return []  # looking at every stream costs time, and a row kept a little longer only memory
-        gone = (progress - self.arena.last_slot[self.rows(partition)] > self.grid.idle_slots).tolist()
-        streams = [stream for stream, is_gone in zip(known, gone, strict=True) if is_gone][:MAX_EVICTED]
-        if len(streams) < MAX_EVICTED:
-            self._swept[partition] = progress
-        self.arena.release([known.pop(stream) for stream in streams])
+        silent = self._silent.setdefault(partition, deque())
+        if progress - self._swept.get(partition, progress - 1 - self.grid.idle_slots) > self.grid.idle_slots // SWEEPS:
+            self._swept[partition] = progress  # looking at every stream costs time, and a row kept longer only memory
+            rows = self.rows(partition)
+            rows = rows[progress - self.arena.last_slot[rows] > self.grid.idle_slots]
+            silent.clear()
+            silent.extend(rows.tolist())
+        rows = np.array([silent.popleft() for _ in range(min(len(silent), MAX_EVICTED))], np.int64)
+        rows = rows[progress - self.arena.last_slot[rows] > self.grid.idle_slots]  # some may have come again
+        streams = [self.arena.stream[row] for row in rows.tolist()]
+        self.drop(partition, streams)
         return streams
 
     def _remember(self, accepted: Accepted, broken: Sequence[Broken]) -> Ints:

@@ -13,7 +13,7 @@
       last      4  CRC-32 of all before
 
 All snapshots of one model have one length and differ only in a few columns, so a batch of them is written and read
-as one matrix of bytes. The names are there for readers to come: one that knows more sections reads older records too.
+as one array of records. The names are there for readers to come: one that knows more sections reads older records too.
 """
 
 import struct
@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-import numpy.typing as npt
 
 from streamer.core.contract import Array, StateSpec
 from streamer.core.timegrid import Ints
@@ -31,7 +30,9 @@ from streamer.core.timegrid import Ints
 MAGIC, VERSION = b"TC", 1
 HEADER = struct.Struct("<2sB32s")
 CHECKSUM_BYTES = 4
+RESIDUE = 0x2144DF1C  # the CRC-32 of anything with its own CRC-32 behind it, little-endian
 NUMBERS = 3  # last slot, age, covers
+_PREFIX, _NUMBERS, _CODES = "prefix", "numbers", "codes"  # columns, as are the states by their position
 
 
 class Kind(Enum):
@@ -40,9 +41,6 @@ class Kind(Enum):
     OWN = "own"
     FOREIGN = "foreign"  # of another model, or another version of the format
     CORRUPT = "corrupt"
-
-
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,75 +64,75 @@ class SnapshotFormat:
     """Snapshots of one model: its states' shapes and its fingerprint (hex) fix every byte but the columns."""
 
     def __init__(self, fingerprint: str, states: Sequence[StateSpec], categories: int) -> None:
-        self._states = list(states)
-        self._categories = categories
         prefix = HEADER.pack(MAGIC, VERSION, bytes.fromhex(fingerprint))
         numbers = len(prefix)
         codes = numbers + 8 * NUMBERS + 1
         template = bytearray(prefix + bytes(8 * NUMBERS) + bytes([categories]) + bytes(8 * categories))
         template.append(len(states))
-        self._sections: list[slice] = []
+        sections: list[int] = []
         for state in states:
             size = state.dtype.itemsize * int(np.prod(state.shape))
             for text in (state.name.encode(), state.dtype.str.encode()):
                 template += bytes([len(text)]) + text
             template += struct.pack("<I", size)
-            self._sections.append(slice(len(template), len(template) + size))
+            sections.append(len(template))
             template += bytes(size)
-        self._numbers = slice(numbers, numbers + 8 * NUMBERS)
-        self._codes = slice(codes, codes + 8 * categories)
+        template += bytes(CHECKSUM_BYTES)
         self._prefix = prefix
-        self._template = np.frombuffer(bytes(template), np.uint8)
-        self.bytes_per_snapshot = len(template) + CHECKSUM_BYTES
+        self._template = bytes(template)
+        self.bytes_per_snapshot = len(template)
+        self._states = [f"state {i}" for i in range(len(states))]
+        shapes = [(state.dtype.newbyteorder("<"), state.shape) for state in states]
+        self._layout = np.dtype(
+            {
+                "names": [_PREFIX, _NUMBERS, _CODES, *self._states],
+                "formats": [("u1", (len(prefix),)), ("<i8", (NUMBERS,)), ("<i8", (categories,)), *shapes],
+                "offsets": [0, numbers, codes, *sections],
+                "itemsize": len(template),
+            }
+        )
 
     def encode(self, snapshots: Snapshots) -> list[bytes]:
         """One record value per stream."""
-        n = len(snapshots.last_slot)
+        n, size = len(snapshots.last_slot), self.bytes_per_snapshot
         if not n:
             return []
-        matrix = np.tile(self._template, (n, 1))
-        numbers = np.stack((snapshots.last_slot, snapshots.age, snapshots.covers), axis=1)
-        matrix[:, self._numbers] = _as_bytes(numbers.astype("<i8"), n)
-        matrix[:, self._codes] = _as_bytes(snapshots.codes.astype("<i8"), n)
-        for columns, state in zip(self._sections, snapshots.states, strict=True):
-            matrix[:, columns] = _as_bytes(state, n)
-        rows = matrix.tobytes()
-        size = matrix.shape[1]
-        bodies = [rows[at : at + size] for at in range(0, n * size, size)]
+        records = np.frombuffer(bytearray(self._template * n), self._layout)
+        records[_NUMBERS] = np.stack((snapshots.last_slot, snapshots.age, snapshots.covers), axis=1)
+        records[_CODES] = snapshots.codes
+        for name, state in zip(self._states, snapshots.states, strict=True):
+            records[name] = state
+        rows = records.tobytes()
+        bodies = [rows[at : at + size - CHECKSUM_BYTES] for at in range(0, n * size, size)]
         return [body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little") for body in bodies]
 
     def decode(self, values: Sequence[bytes]) -> tuple[Snapshots, list[Kind]]:
-        """The columns of the values that are this model's own, and what each value is."""
+        """The columns of the values that are this model's own, and what each value is.
+
+        The states are views into one buffer of all values, not to be written to.
+        """
+        size = self.bytes_per_snapshot
+        # a checksum behind what it is of makes the checksum of both the same for everything
+        sound = [len(value) == size and zlib.crc32(value) == RESIDUE for value in values]
+        if not all(sound):
+            return self._sift(values)
+        records = np.frombuffer(b"".join(values), self._layout) if values else np.zeros(0, self._layout)
+        if values and (records[_PREFIX] != np.frombuffer(self._prefix, np.uint8)).any():
+            return self._sift(values)
+        numbers = records[_NUMBERS].astype(np.int64)
+        codes = records[_CODES].astype(np.int64)
+        states = [records[name] for name in self._states]
+        return Snapshots(numbers[:, 0], numbers[:, 1], numbers[:, 2], codes, states), [Kind.OWN] * len(values)
+
+    def _sift(self, values: Sequence[bytes]) -> tuple[Snapshots, list[Kind]]:
+        """`decode` where some value is not this model's own."""
         kinds = [self._kind(value) for value in values]
-        own = [value[:-CHECKSUM_BYTES] for value, kind in zip(values, kinds, strict=True) if kind is Kind.OWN]
-        n = len(own)
-        matrix = np.frombuffer(b"".join(own), np.uint8).reshape(n, len(self._template))
-        numbers = _as_type(matrix[:, self._numbers], "<i8", (NUMBERS,)).astype(np.int64)
-        codes = _as_type(matrix[:, self._codes], "<i8", (self._categories,)).astype(np.int64)
-        states = [
-            _as_type(matrix[:, columns], state.dtype.str, state.shape)
-            for columns, state in zip(self._sections, self._states, strict=True)
-        ]
-        return Snapshots(numbers[:, 0], numbers[:, 1], numbers[:, 2], codes, states), kinds
+        own, _ = self.decode([value for value, kind in zip(values, kinds, strict=True) if kind is Kind.OWN])
+        return own, kinds
 
     def _kind(self, value: bytes) -> Kind:
-        if len(value) < HEADER.size + CHECKSUM_BYTES or not value.startswith(MAGIC):
-            return Kind.CORRUPT
-        body, checksum = value[:-CHECKSUM_BYTES], int.from_bytes(value[-CHECKSUM_BYTES:], "little")
-        if zlib.crc32(body) != checksum:
+        if len(value) < HEADER.size + CHECKSUM_BYTES or not value.startswith(MAGIC) or zlib.crc32(value) != RESIDUE:
             return Kind.CORRUPT
         if not value.startswith(self._prefix):
             return Kind.FOREIGN
-        return Kind.OWN if len(body) == len(self._template) else Kind.CORRUPT
-
-
-def _as_bytes(array: Array, n: int) -> Bytes:
-    """(n, …) of any type as (n, bytes)."""
-    plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return plain.reshape(n, -1).view(np.uint8) if plain.size else np.empty((n, 0), np.uint8)
-
-
-def _as_type(columns: Bytes, dtype: str, shape: tuple[int, ...]) -> Array:
-    """(n, bytes) as (n, *shape) of a little-endian type, writable."""
-    n = len(columns)
-    return np.frombuffer(columns.tobytes(), dtype).reshape(n, *shape).copy()
+        return Kind.OWN if len(value) == self.bytes_per_snapshot else Kind.CORRUPT

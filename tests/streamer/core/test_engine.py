@@ -187,6 +187,29 @@ def test_batches_of_one_of_seven_or_of_any_size_give_the_forecasts_and_states_of
     assert_same_states(cut, whole)
 
 
+def test_a_silent_stream_that_comes_again_before_its_turn_is_not_evicted(echo, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_EVICTED", 1)
+    eng = new_engine(echo)
+    eng.grid = replace(eng.grid, idle_slots=80)
+    run(eng, records([event("a", 1), event("b", 1), event("c", 1), event("d", 100)]))
+    assert eng.evict(EVENTS) == ["a"]
+    run(eng, records([event("b", 100)], offset=4))
+    assert [eng.evict(EVENTS) for _ in range(3)] == [[], ["c"], []]
+
+
+def test_streams_restored_twice_are_as_their_last_snapshots_have_them(echo):
+    source, eng = new_engine(echo), new_engine(echo)
+    run(source, records([event("a", 1, 5), event("b", 1, 6)]))
+    eng.restore(EVENTS, ["a", "b"], source.arena.snapshots(source.rows(EVENTS), covers=2))
+    run(source, records([event("c", 1, 7), event("b", 2, 8)], offset=2))
+    rows = source.rows(EVENTS)[[2, 1]]
+    eng.restore(EVENTS, ["c", "b"], source.arena.snapshots(rows, covers=4))
+    assert_same_states(eng, source)
+    assert eng.arena.covers[eng.rows(EVENTS)].tolist() == [2, 4, 4]
+    eng.restore(EVENTS, [], source.arena.snapshots(rows[:0], covers=4))
+    assert_same_states(eng, source)
+
+
 @pytest.mark.parametrize("which", ["gru", "demo"])
 def test_a_streams_forecasts_do_not_depend_on_its_neighbours(request, daily_log, which):
     model = request.getfixturevalue(which)

@@ -13,6 +13,7 @@ from threading import Event
 
 from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
+from streamer.adapters.forecast_text import forecast_writer
 from streamer.adapters.http import HttpServer
 from streamer.adapters.kafka_python import KafkaPythonClient, KafkaPythonLogReader
 from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
@@ -44,7 +45,7 @@ from streamer.workers import Workers, check_workers, end_with_parent, of_worker,
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 REQUIRED_FOR_STATE = ("kafka.group_id", "input.topics")
-READ_BY_REPLAY = ("model", "input", "state")
+READ_BY_REPLAY = ("model", "input", "output", "state")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "replay",
         allow_abbrev=False,
         help="forecast the events of a file, no broker needed",
-        epilog="also takes --config FILE.yaml and the --model.*, --input.* and --state.* flags of `streamer run`",
+        epilog="also takes --config FILE.yaml and the --model, --input, --output and --state.* flags of `streamer run`",
     )
     command.add_argument("--model", required=True, metavar="MODEL.onnx", help="the model")
     command.add_argument(
@@ -172,9 +173,10 @@ def _serve(settings: Settings) -> None:
     format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
     group = settings.kafka.group_id
     topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
+    encoder = ForecastEncoder(model.manifest, settings.output.digits, forecast_writer())
     state = settings.state
     policy = SnapshotPolicy(state.snapshot_interval_seconds, state.snapshot_share, state.max_replay_events)
-    checkpoint = Checkpoint(engine, ForecastEncoder(model.manifest), format_, topics, policy)
+    checkpoint = Checkpoint(engine, encoder, format_, topics, policy)
     client, reader = _kafka(settings)
 
     def restoring(task: Task) -> Restore:
@@ -239,8 +241,9 @@ def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
     engine = engine_for(model, settings.input, settings.state)
     name = "stdin" if options.input == STANDARD else Path(options.input).name
+    encoder = ForecastEncoder(model.manifest, settings.output.digits, forecast_writer())
     with open_input(options.input) as source, open_output(options.output, options.input) as sink:
-        tally = replay(engine, read_records(source, name, settings.input.max_record_bytes), sink)
+        tally = replay(engine, encoder, read_records(source, name, settings.input.max_record_bytes), sink)
     print(tally, file=sys.stderr)
     return EXIT_OK
 

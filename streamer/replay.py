@@ -49,6 +49,7 @@ def refuse_record_fields(fields: InputFields) -> None:
 
 def replay(
     engine: Engine,
+    encoder: ForecastEncoder,
     source: Iterable[Records],
     sink: BinaryIO,
     watch: Callable[[Outcome], None] = lambda outcome: None,
@@ -57,7 +58,6 @@ def replay(
 
     watch  sees each batch's outcome as it is written
     """
-    encoder = ForecastEncoder(engine.model.manifest)
     tally = Tally()
     for records in source:
         outcome = engine.advance([records])

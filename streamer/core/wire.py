@@ -1,61 +1,163 @@
 """Records as they are published: forecasts as JSON, dead letters with their reason in headers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from streamer.core.contract import Manifest
 from streamer.core.decoding import Rejection
 from streamer.core.events import Headers, Records
 from streamer.core.forecasts import Forecasts
+from streamer.core.rounding import IN_FULL, SCALES, Decimals, decimals, scaled
 
 DEAD_LETTER_HEADER = "__streams.errors."
+DIGITS = 6  # significant, of a forecast's largest number
+SMALLEST = 1e-5  # orjson writes smaller numbers with an exponent
+
+Numbers = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is the same in every forecast of one batch and partition, in the order in which it is written.
+
+        head offset after_offset stream after_stream origin cold|warm levels[0] numbers levels[1] numbers … tail
+
+    The text of a level ends the one before it.
+    """
+
+    head: bytes
+    after_offset: bytes
+    after_stream: bytes
+    cold: bytes
+    warm: bytes
+    levels: tuple[bytes, ...]
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """What differs between n forecasts, as columns.
+
+    offsets, origin  (n,)       int64
+    names                       the stream ids as JSON strings, each with a line feed after it
+    is_warm          (n,)
+    quantiles        (n, H, Q)  float32
+    places           (n,)       decimals of each forecast's numbers, or IN_FULL
+    """
+
+    offsets: npt.NDArray[np.int64]
+    names: bytes
+    origin: npt.NDArray[np.int64]
+    is_warm: npt.NDArray[np.bool_]
+    quantiles: Numbers
+    places: Decimals
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> "Lines":
+        """Some of them."""
+        names = b"".join(compress(self.names.splitlines(keepends=True), wanted.tolist()))
+        return Lines(
+            self.offsets[wanted], names, self.origin[wanted], self.is_warm[wanted], self.quantiles[wanted],
+            self.places[wanted],
+        )  # fmt: skip
+
+
+Writer = Callable[[Frame, Lines], Sequence[bytes]]
+
+
+def write_lines(frame: Frame, lines: Lines) -> list[bytes]:
+    """Each forecast's JSON; what a writer in another language must write byte for byte.
+
+    Numbers are written without an exponent and without needless zeros, `0.0` for those that round to nothing; in
+    full, they are float32 in shortest round-trip form. NaN is null.
+    """
+    middle = (frame.cold, frame.warm)
+    return [
+        b"%b%d%b%b%b%d%b%b%b"
+        % (
+            frame.head, offset, frame.after_offset, stream, frame.after_stream, origin, middle[is_warm],
+            b"".join([part for pair in zip(frame.levels, numbers, strict=True) for part in pair]), frame.tail,
+        )
+        for offset, stream, origin, is_warm, numbers in zip(
+            lines.offsets.tolist(),
+            lines.names.split(b"\n")[:-1],
+            lines.origin.tolist(),
+            lines.is_warm.tolist(),
+            _numbers(lines.quantiles, lines.places),
+            strict=True,
+        )
+    ]  # fmt: skip
 
 
 class ForecastEncoder:
-    """Encodes the forecasts of one model, numbers as float32 in shortest round-trip form, NaN as null."""
+    """Encodes the forecasts of one model.
 
-    def __init__(self, manifest: Manifest) -> None:
+    digits  significant digits of a forecast's largest number, as `rounding` says; 0: every number in full
+    write   writes the lines: `write_lines`, or another that writes the same
+    """
+
+    def __init__(self, manifest: Manifest, digits: int = DIGITS, write: Writer = write_lines) -> None:
         step = "null" if manifest.step_ms is None else str(manifest.step_ms)
         model = orjson.dumps(manifest.model_id).decode()
-        self._levels = [f'"{level!r}":' for level in manifest.levels]
-        self._middle = f',"step_ms":{step},"model":{model},"warm":'
-        self._warm = ("false", "true")
+        middle = f',"step_ms":{step},"model":{model},"warm":%s,"quantiles":{{'
+        self._cold, self._warm = (middle % "false").encode(), (middle % "true").encode()
+        self._levels = tuple(f'{"]," if i else ""}"{level!r}":['.encode() for i, level in enumerate(manifest.levels))
+        self._digits = digits
+        self._write = write
 
-    def encode(self, forecasts: Forecasts) -> list[bytes]:
+    def encode(self, forecasts: Forecasts) -> Sequence[bytes]:
         """One JSON object per accepted event, in record order."""
         if not len(forecasts):
             return []
         topic, number = forecasts.records.partition
-        prefix = f'{{"id":{orjson.dumps(topic).decode()[:-1]}-{number}-'
-        offsets = forecasts.records.offsets
-        middle, warm = self._middle, self._warm
-        return [
-            f'{prefix}{offsets[i]}","stream":{stream},"origin":{origin}{middle}{warm[is_warm]},"quantiles":{{{numbers}}}}}'.encode()
-            for i, stream, origin, is_warm, numbers in zip(
-                forecasts.index.tolist(),
-                _json_strings(forecasts.stream),
-                forecasts.origin.tolist(),
-                forecasts.warm.tolist(),
-                self._numbers(forecasts),
-                strict=True,
-            )
-        ]
-
-    def _numbers(self, forecasts: Forecasts) -> Iterator[str]:
-        """Each forecast's levels and numbers; one call writes the numbers of all, then the text is cut."""
-        by_level = np.ascontiguousarray(forecasts.quantiles.transpose(0, 2, 1))
-        text = orjson.dumps(by_level, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        levels = self._levels
-        for forecast in text[3:-3].split("]],[["):
-            yield ",".join([f"{level}[{row}]" for level, row in zip(levels, forecast.split("],["), strict=True)])
+        head = b'{"id":%b-%d-' % (orjson.dumps(topic)[:-1], number)
+        frame = Frame(head, b'","stream":', b',"origin":', self._cold, self._warm, self._levels, b"]}}")
+        quantiles = np.ascontiguousarray(forecasts.quantiles)
+        names = msgspec.json.Encoder().encode_lines(forecasts.stream)  # JSON has no bare line feeds
+        places = decimals(quantiles, self._digits)
+        return self._write(frame, Lines(forecasts.offsets, names, forecasts.origin, forecasts.warm, quantiles, places))
 
 
-def _json_strings(strings: list[str]) -> list[str]:
-    """Each string as a JSON string; JSON has no bare line feeds, so one call writes all."""
-    return msgspec.json.Encoder().encode_lines(strings).decode().split("\n")[:-1]
+def _numbers(quantiles: Numbers, places: Decimals) -> Iterator[list[bytes]]:
+    """Each forecast's numbers, a text per level; one call writes those of all, then the text is cut."""
+    rounded = places != IN_FULL
+    whole = scaled(quantiles, np.where(rounded, places, 0))
+    units = SCALES[places][:, None, None]
+    values = whole / units + 0.0  # no negative zero
+    with np.errstate(invalid="ignore"):
+        tiny = ((values != 0) & (np.abs(values) < SMALLEST)).any(axis=(1, 2)) & rounded
+    texts = [_dumped(values[rounded]), _dumped(quantiles[~rounded])]
+    for i, in_full in enumerate((~rounded).tolist()):
+        text = next(texts[in_full])
+        yield _without_exponents(whole[i], int(places[i])) if tiny[i] else text
+
+
+def _dumped(numbers: npt.NDArray[np.floating]) -> Iterator[list[bytes]]:
+    by_level = np.ascontiguousarray(numbers.transpose(0, 2, 1))
+    text = orjson.dumps(by_level, option=orjson.OPT_SERIALIZE_NUMPY)
+    return map(_levels, text[3:-3].split(b"]],[["))
+
+
+def _levels(forecast: bytes) -> list[bytes]:
+    return forecast.split(b"],[")
+
+
+def _without_exponents(whole: npt.NDArray[np.float64], places: int) -> list[bytes]:
+    return [
+        ",".join("null" if w != w else _shifted(int(w), places) for w in level).encode() for level in whole.T.tolist()
+    ]
+
+
+def _shifted(whole: int, places: int) -> str:
+    """A whole number times 10^-places."""
+    digits = f"{abs(whole):0{places + 1}d}"
+    fraction = digits[len(digits) - places :].rstrip("0") or "0"
+    return ("-" if whole < 0 else "") + f"{digits[: len(digits) - places]}.{fraction}"
 
 
 def dead_letter_headers(rejection: Rejection, records: Records) -> Headers:

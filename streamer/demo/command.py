@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streamer.adapters.files import open_input, open_output, read_records
+from streamer.adapters.forecast_text import forecast_writer
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.assembly import engine_for
 from streamer.core.forecasts import Outcome
+from streamer.core.wire import ForecastEncoder
 from streamer.demo import EVENTS_PATH, MODEL_PATH
 from streamer.demo.forecasts import ScoredForecasts
 from streamer.demo.score import compare
@@ -61,9 +63,11 @@ def _replay(model: OnnxModel, events: Path, sink: Path, watch: Callable[[Outcome
     """What the replay did, and its seconds from the first byte read to the last forecast written."""
     settings = InputSettings()
     engine = engine_for(model, settings, StateSettings())
+    encoder = ForecastEncoder(model.manifest, write=forecast_writer())
     begin = time.perf_counter()
     with open_input(str(events)) as source, open_output(str(sink), str(events)) as written:
-        tally = replay(engine, read_records(source, events.name, settings.max_record_bytes), written, watch)
+        records = read_records(source, events.name, settings.max_record_bytes)
+        tally = replay(engine, encoder, records, written, watch)
     return tally, time.perf_counter() - begin
 
 

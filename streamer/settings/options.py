@@ -143,6 +143,14 @@ class OutputSettings(Section):
         description="Compression of what is published. `zstd` and `gzip` make it smaller and cost more CPU; "
         "`none` costs network and disk.",
     )
+    digits: Annotated[int, Number, Unit("digits")] = Field(
+        default=6,
+        ge=0,
+        le=9,
+        description="Significant digits of a forecast's largest number; its other numbers end at the same decimal. "
+        "More are kept where they would be too coarse for a thousandth of the forecast's range. Each makes the topic "
+        "a tenth larger. 0: every number in full, as float32; encoding is then several times slower.",
+    )
 
 
 class KafkaSettings(Section):

@@ -22,7 +22,7 @@ REPLAY = ["replay", "--model", "m.onnx", "--input", "-", "--output", "-"]
         (["demo", "--events", "--output", "f"], "--output: found with --events"),
         (["demo", "--produce", "t", "--output", "f"], "--output: found with --produce"),
         ([*REPLAY, "--kafka.group_id", "g"], "flag --kafka.group_id: this command does not read it"),
-        ([*REPLAY, "--http={}"], "(it reads --model.* and --input.* and --state.*)"),
+        ([*REPLAY, "--http={}"], "(it reads --model.* and --input.* and --output.* and --state.*)"),
         (["topics", "create", "--input.topics=t", "--model.path=m"], "flag --model.path: this command does not"),
         (["state", "show", "a", "--output.topic=t"], "flag --output.topic: this command does not read it"),
         (["state", "reset", "--model.path=m"], "flag --model.path: this command does not read it"),

@@ -7,40 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from streamer.core.contract import Manifest
 from streamer.core.decoding import Rejection
 from streamer.core.events import Partition, Records
-from streamer.core.forecasts import Forecasts
 from streamer.core.wire import ForecastEncoder, dead_letter_headers
-
-
-def manifest(levels=(0.1, 0.5, 0.9), horizon=2, step_ms=3_600_000):
-    return Manifest(
-        contract=1, name="gru-64", version="3", cell="gru", grid="regular" if step_ms else "per_event",
-        step_ms=step_ms, horizon=horizon, levels=levels, warmup_steps=0,
-    )  # fmt: skip
-
-
-def forecasts(quantiles, streams, offsets, origin=1_700_000_000_000, topic="events"):
-    n = len(streams)
-    raw = Records(Partition(topic, 3), offsets, None, [None] * len(offsets), [b""] * len(offsets))
-    index = np.arange(len(offsets) - n, len(offsets))
-    return Forecasts(
-        raw,
-        index,
-        streams,
-        index,
-        index < 0,
-        np.full(n, origin),
-        np.arange(n) > 0,
-        np.asarray(quantiles, np.float32),
-        [],
-    )
+from tests.forecasts import forecasts, manifest
 
 
 def test_a_forecast_looks_like_this():
-    quantiles = [[[1, 2, 3], [4, 5.5, 1e6]], [[0.1, 1e-20, 3], [-0.0, np.nan, 16777216]]]
+    quantiles = [[[1, 2, 3], [4.25, 5.00004999, 6.00005001]], [[-20, 20.00006, 1234.5678], [-1e-9, np.nan, 4]]]
     lines = ForecastEncoder(manifest()).encode(forecasts(quantiles, ["meter-17", 'a,"b"\n'], [7, 88123, 88125]))
+    assert lines == [
+        b'{"id":"events-3-88123","stream":"meter-17","origin":1700000000000,"step_ms":3600000,"model":"gru-64@3",'
+        b'"warm":false,"quantiles":{"0.1":[1.0,4.25],"0.5":[2.0,5.00005],"0.9":[3.0,6.00005]}}',
+        b'{"id":"events-3-88125","stream":"a,\\"b\\"\\n","origin":1700000000000,"step_ms":3600000,"model":"gru-64@3",'
+        b'"warm":true,"quantiles":{"0.1":[-20.0,0.0],"0.5":[20.0,null],"0.9":[1234.57,4.0]}}',
+    ]
+
+
+def test_a_forecast_in_full_looks_like_this():
+    quantiles = [[[1, 2, 3], [4, 5.5, 1e6]], [[0.1, 1e-20, 3], [-0.0, np.nan, 16777216]]]
+    lines = ForecastEncoder(manifest(), digits=0).encode(
+        forecasts(quantiles, ["meter-17", 'a,"b"\n'], [7, 88123, 88125])
+    )
     assert lines == [
         b'{"id":"events-3-88123","stream":"meter-17","origin":1700000000000,"step_ms":3600000,"model":"gru-64@3",'
         b'"warm":false,"quantiles":{"0.1":[1.0,4.0],"0.5":[2.0,5.5],"0.9":[3.0,1000000.0]}}',
@@ -57,13 +45,13 @@ def test_a_forecast_looks_like_this():
     ),
     data=st.data(),
 )
-def test_every_number_and_name_comes_back_exactly(quantiles, data):
+def test_in_full_every_number_and_name_comes_back_exactly(quantiles, data):
     n, horizon, q = quantiles.shape
     levels = (0.05, 0.5, 0.975)[:q]
     names = data.draw(st.lists(st.text(min_size=1), min_size=n, max_size=n))
     topic = data.draw(st.sampled_from(["events", 'a "file".jsonl']))
     made = forecasts(quantiles, names, list(range(n)), topic=topic)
-    read = [json.loads(line) for line in ForecastEncoder(manifest(levels, horizon, None)).encode(made)]
+    read = [json.loads(line) for line in ForecastEncoder(manifest(levels, horizon, None), digits=0).encode(made)]
     assert [r["id"] for r in read] == [f"{topic}-3-{i}" for i in range(n)]
     assert [r["stream"] for r in read] == names
     assert all(r["step_ms"] is None for r in read)

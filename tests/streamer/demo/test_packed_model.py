@@ -8,6 +8,7 @@ from streamer.adapters.files import open_input, read_records
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.assembly import engine_for
 from streamer.core.scoring import crossing
+from streamer.core.wire import ForecastEncoder
 from streamer.demo import EVENTS_PATH, MODEL_PATH, UNITS
 from streamer.demo.forecasts import ScoredForecasts
 from streamer.demo.score import compare, mean
@@ -25,6 +26,7 @@ def replayed():
     with open_input(str(EVENTS_PATH)) as source:
         tally = replay(
             engine_for(model, settings, StateSettings()),
+            ForecastEncoder(model.manifest),
             read_records(source, "year", settings.max_record_bytes),
             io.BytesIO(),
             lambda outcome: [forecasts.keep(batch, year) for batch in outcome.forecasts],

@@ -7,7 +7,7 @@ GO_INSTALL := GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint format bench broker docs demo-model tools kubernetes clean
+.PHONY: help setup demo test chaos lint format bench broker docs demo-model tools dashboards kubernetes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,7 @@ broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (
 docs: $(VENV)/.development ## write the generated tables in docs/ and the chart again
 	$(BIN)/python -m tests.streamer.test_settings
 	$(BIN)/python -m tests.helm.chart
+	$(BIN)/python -m helm.dashboards
 
 demo-model: $(VENV)/.development ## train the demo's model again (minutes)
 	$(BIN)/training fit configs/training/demo.yaml --data streamer/demo/weather.jsonl.gz --output streamer/demo/model.onnx
@@ -51,6 +52,10 @@ demo-model: $(VENV)/.development ## train the demo's model again (minutes)
 tools: $(VENV)/.development ## helm, kubeconform and its schemas, for the chart's tests (needs Go; nothing without it)
 	@if ! command -v go > /dev/null; then echo "no Go: the chart's tests are skipped but for those that find helm"; \
 	else $(MAKE) --no-print-directory .tools/.made || echo "the chart's tools could not be made: see above"; fi
+
+dashboards: $(VENV)/.development ## write the dashboards again, and run their queries on a Prometheus under load (needs one, Java and Maven)
+	$(BIN)/python -m helm.dashboards
+	$(BIN)/pytest tests/observability tests/integration/test_prometheus.py -s -q
 
 kubernetes: $(VENV)/.development tools ## the chart on a real cluster, minutes (KUBECONFIG=…, IMAGE=…; needs Java and Maven)
 	$(BIN)/python -W ignore -m tests.kubernetes --image "$(IMAGE)"

@@ -76,6 +76,13 @@ SETTLED = {named("streamer_restoring_partitions"): constant(0)}
 FIRES = [
     Fires(
         "TidecastNotProgressing",
+        16,  # 4 minutes and one scrape after the last progress, and a minute of patience
+        POD,
+        "tidecast-0 10.0.0.1:9108 committed and restored nothing for 6m 0s",
+        {named("streamer_since_progress_seconds"): rising(60, start=10)},
+    ),
+    Fires(
+        "TidecastNotReading",
         20,  # the last commit leaves the 5 minutes of the rate at 15
         POD,
         "tidecast-0 10.0.0.1:9108 commits nothing while 500 records wait",
@@ -86,7 +93,7 @@ FIRES = [
         13,  # a loop that stops at minute 10: over 60 s at the evaluation of minute 12
         POD,
         "The loop of tidecast-0 10.0.0.1:9108 last turned 3m 0s ago",
-        {named("streamer_since_progress_seconds"): rising(60, start=10)},
+        {named("streamer_since_turn_seconds"): rising(60, start=10)},
     ),
     Fires(
         "TidecastPartitionsUnserved",
@@ -223,20 +230,30 @@ FIRES = [
 
 SILENT: list[tuple[str, str, Mapping[str, Series]]] = [
     (
-        "TidecastNotProgressing",
+        "TidecastNotReading",
         "an idle topic",
         lag(constant(0)) | SETTLED | transactions("committed", constant(600)),
     ),
-    ("TidecastNotProgressing", "a busy topic, with records waiting at every scrape", WAITING | SETTLED | COMMITTING),
+    ("TidecastNotReading", "a busy topic, with records waiting at every scrape", WAITING | SETTLED | COMMITTING),
     (
-        "TidecastNotProgressing",
+        "TidecastNotReading",
         "a restart that restores for 12 minutes",
         WAITING
         | {named("streamer_restoring_partitions"): between(0, 12, 2)}
         | transactions("committed", rising(60, start=12)),
     ),
-    ("TidecastNotProgressing", "a daemon without partitions", transactions("committed", constant(0)) | SETTLED),
-    ("TidecastLoopStuck", "a turn that takes 50 s", {named("streamer_since_progress_seconds"): constant(50)}),
+    ("TidecastNotReading", "a daemon without partitions", transactions("committed", constant(0)) | SETTLED),
+    (
+        "TidecastNotProgressing",
+        "brokers that change for 3 minutes, again and again",
+        {named("streamer_since_progress_seconds"): lambda m: 60 * (m % 4)},
+    ),
+    (
+        "TidecastNotProgressing",
+        "an idle topic, or no partitions",
+        {named("streamer_since_progress_seconds"): constant(0.5)},
+    ),
+    ("TidecastLoopStuck", "a turn that takes 50 s", {named("streamer_since_turn_seconds"): constant(50)}),
     (
         "TidecastPartitionsUnserved",
         "a scale-down",

@@ -43,7 +43,6 @@ broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (
 
 docs: $(VENV)/.development ## write the generated tables in docs/ and the chart again
 	$(BIN)/python -m tests.streamer.test_settings
-	$(BIN)/python -m tests.helm.chart
 	$(BIN)/python -m helm.dashboards
 
 demo-model: $(VENV)/.development ## train the demo's model again (minutes)

@@ -17,6 +17,7 @@ from streamer.settings import (
     flags_help,
     load_settings,
 )
+from tests.helm.chart import main as make_chart_files
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENT = REPOSITORY / "docs" / "configuration.md"
@@ -232,3 +233,4 @@ def with_table(text):
 
 if __name__ == "__main__":
     DOCUMENT.write_text(with_table(DOCUMENT.read_text("utf-8")), "utf-8")
+    make_chart_files()  # the chart's schema holds the options too

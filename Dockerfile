@@ -13,8 +13,10 @@ ARG BASE_IMAGE=python:3.12-slim
 FROM ${BASE_IMAGE} AS build
 ARG ONNXRUNTIME=onnxruntime
 WORKDIR /source
+# The compiler is for the small C library that writes forecasts; it stays behind in this stage.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv --without-pip /opt/tidecast
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
 # The dependencies alone, from a package without code: a change of the code does not install them again.
 RUN --mount=type=cache,target=/root/.cache/pip \
     mkdir streamer training && touch streamer/__init__.py training/__init__.py \
@@ -31,6 +33,7 @@ COPY training training
 # --no-deps: onnxruntime-gpu serves as onnxruntime, under another name that pip does not take for it
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/tidecast/bin/python install --no-deps . \
+    && test -e /opt/tidecast/lib/python3*/site-packages/streamer/adapters/libforecast_text.so \
     && rm /opt/tidecast/bin/training \
     && find /opt/tidecast -type d -name tests -prune -exec rm -rf {} + \
     && ln -s "$(/opt/tidecast/bin/python -I -c 'import os, streamer.demo as d; print(os.path.dirname(d.__file__))')" \

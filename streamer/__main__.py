@@ -36,7 +36,7 @@ from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
 from streamer.replay import refuse_record_fields, replay
-from streamer.restore import Restore
+from streamer.restore import Restore, RestorePolicy
 from streamer.settings import HttpSettings, Settings, flags_help, load_settings
 from streamer.state import reset, show
 from streamer.tasks import Task, changelog_of
@@ -179,8 +179,10 @@ def _serve(settings: Settings) -> None:
     checkpoint = Checkpoint(engine, encoder, format_, topics, policy)
     client, reader = _kafka(settings)
 
+    rules = RestorePolicy(group, state.warm_from_input_steps, metrics.state.reset, metrics.state.rebuilt)
+
     def restoring(task: Task) -> Restore:
-        return Restore(task, group, client, reader, engine, format_, metrics.state.snapshots_unused)
+        return Restore(task, rules, client, reader, engine, format_)
 
     interval = settings.delivery.commit_interval_seconds
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)

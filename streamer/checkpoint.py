@@ -103,6 +103,7 @@ class Checkpoint:
         self._topics = topics
         self._policy = policy
         self._output: dict[Task, _Output] = {}
+        self._most = max(1, min(MANY, BOUNDARY_BYTES // format_.bytes_per_snapshot))  # snapshots of one boundary
         self._allowance = 0.0  # bytes of snapshots that the forecasts written so far have earned
 
     @property
@@ -148,20 +149,29 @@ class Checkpoint:
 
         everything  snapshot all dirty streams that time allows, at the end of the process
 
-        1. forget silent streams   2. the new ones' first snapshots   3. of the other dirty ones, the oldest of all
+        1. forget silent streams   2. the new ones' first snapshots   3. those of streams built anew, before their
+        task runs   4. of the other dirty ones, the oldest of all
         """
-        running = [task for task in tasks if task.phase is Phase.RUNNING]
-        outputs = {task: self._output.pop(task, _Output()) for task in running}
-        forgotten = {task: self._engine.evict(task.partition) + task.take_voided(MANY) for task in running}
-        born = {task: self._dirty(task.take_born()) for task in running}
+        open_ = [task for task in tasks if task.phase is Phase.RUNNING or (task.is_ours and task.saving)]
+        outputs = {task: self._output.pop(task, _Output()) for task in open_}
+        forgotten = {task: self._forgotten(task) for task in open_}
+        born = {task: self._dirty(task.take_born()) for task in open_}
+        rebuilt = {task: self._dirty(task.take_rebuilt(self._most)) for task in open_}
         due = self._due(outputs, born, now, everything)
         parts: list[Part] = []
-        for task in running:
-            again = due[task]
+        for task in open_:
+            again = np.concatenate((rebuilt[task], due[task]))
+            again = again[np.sort(np.unique(again, return_index=True)[1])]
             rows = np.concatenate((born[task], again[~np.isin(again, born[task])]))
             if outputs[task].records or len(rows) or forgotten[task]:
                 parts += self._parts(task, outputs[task], forgotten[task], rows, len(born[task]))
         return parts
+
+    def _forgotten(self, task: Task) -> list[str]:
+        """Streams whose tombstones are due: after all that was built anew is saved, since that counts the others."""
+        if task.saving:
+            return [] if len(task.rebuilt) else task.take_voided(MANY)
+        return self._engine.evict(task.partition) + task.take_voided(MANY)
 
     def _parts(self, task: Task, output: _Output, forgotten: list[str], rows: Ints, first: int) -> Iterable[Part]:
         """One partition's shares: its output with the `first` of the rows at least, then the rest of them."""
@@ -199,12 +209,11 @@ class Checkpoint:
         policy, size = self._policy, self._format.bytes_per_snapshot
         earned = sum(output.bytes for output in outputs.values()) * policy.share / (1 - policy.share + 1e-9)
         self._allowance = min(self._allowance + earned, MANY * size) - sum(map(len, born.values())) * size
-        most = max(1, min(MANY, BOUNDARY_BYTES // size))
         trailing = {task for task in outputs if task.position - task.low_water() > policy.max_replay_events}
         urgent = [task for task in outputs if everything or task in trailing]
         others = [task for task in outputs if task not in urgent]
-        due = _oldest(urgent, now, most)
-        left = most - sum(map(len, due.values()))
+        due = _oldest(urgent, now, self._most)
+        left = self._most - sum(map(len, due.values()))
         idle = not any(output.records for output in outputs.values())
         affordable = SOME if idle else max(0, int(self._allowance / size))
         due |= _oldest(others, now - policy.interval_seconds, min(left, affordable))

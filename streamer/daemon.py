@@ -200,6 +200,8 @@ class Daemon:
             if not restore.is_reading:
                 self._restores[task] = self._restores.pop(task)  # the others need not wait for it
             return False
+        if restore.is_saving:
+            self._restores[task] = self._restores.pop(task)
         if task.phase is Phase.RUNNING:
             del self._restores[task]
             seconds = self._clocks.monotonic() - self._begun.pop(task)
@@ -225,7 +227,7 @@ class Daemon:
             self._checkpoint.add(self._tasks[forecasts.records.partition], forecasts, now)
         self._metrics.assignment.read(batch)
         self._metrics.events.batch_advanced(outcome)
-        self._metrics.state.reset(len(outcome.resets))
+        self._metrics.state.reset("not_finite", len(outcome.resets))
         self._measure_streams()
         for reset in outcome.resets:
             self._log_once(reset)

@@ -6,12 +6,20 @@
     4. the input from C's low-water mark to C, for each stream from what its snapshot covers
     5. live, at C
 
+With `state.warm_from_input_steps` N, streams whose snapshot is of no use, another model's above all, are built anew
+from the input: the replay begins N records for each stream of the partition before C. On a regular grid S streams have
+at most N x S accepted events in N slots, so it reaches N steps back, or more where streams are slow; records have an
+order that everybody sees alike, while their times may be anything. The partition goes live once the snapshots of all
+rebuilt streams are written, and then tombstones for the rest: a crash in between finds C where it was, and builds the
+same states again; after it, nothing is left to be built from elsewhere.
+
 It is done in slices, so that polling goes on and restoring stops nobody else.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -20,12 +28,15 @@ from streamer.checkpoint import low_water_of, position_of
 from streamer.core.engine import Engine
 from streamer.core.events import Records
 from streamer.core.snapshot import Kind, SnapshotFormat
+from streamer.core.timegrid import NEVER, Ints
 from streamer.delivery import KafkaClient, LogReader, NotAMemberError, Position
 from streamer.errors import StateError
 from streamer.logs import log
 from streamer.tasks import Phase, Task, changelog_of
 
-READ_SECONDS = 3600.0  # for a changelog, whose tombstones stay for 24 h (delete.retention.ms)
+LIMIT_SECONDS = 3600.0  # of a restore: changelogs keep their tombstones for 24 h (delete.retention.ms)
+UNUSED = {Kind.FOREIGN: "other_model", Kind.CORRUPT: "corrupt"}
+TRUNCATED = "input_truncated"
 
 
 class _Step(Enum):
@@ -33,36 +44,49 @@ class _Step(Enum):
     END = 2
     READ = 3
     REPLAY = 4
+    SAVE = 5
+
+
+@dataclass(frozen=True)
+class RestorePolicy:
+    """What is alike in all restores of a group.
+
+    warm_from_input_steps  how far back streams without a usable snapshot are built from; 0: they start fresh
+    on_reset               told how many streams start fresh, and why: "other_model", "corrupt", or "input_truncated"
+    on_rebuilt             told how many streams were built anew from the input
+    """
+
+    group_id: str
+    warm_from_input_steps: int = 0
+    on_reset: Callable[[str, int], None] = lambda reason, streams: None
+    on_rebuilt: Callable[[int], None] = lambda streams: None
 
 
 class Restore:
-    """The restoring of one task. `slice` does a little of it; it is over when the task runs.
-
-    on_unused  told how many streams' snapshots are not used, and why: "foreign" (of another model), "corrupt", or
-               "truncated" (the input they rely on is gone)
-    """
+    """The restoring of one task. `slice` does a little of it; it is over when the task runs."""
 
     def __init__(
         self,
         task: Task,
-        group_id: str,
+        policy: RestorePolicy,
         client: KafkaClient,
         reader: LogReader,
         engine: Engine,
         format_: SnapshotFormat,
-        on_unused: Callable[[str, int], None] = lambda reason, streams: None,
     ) -> None:
         self._task = task
-        self._group_id = group_id
-        self._changelog = changelog_of(group_id, task.partition)
+        self._policy, self._group_id = policy, policy.group_id
+        self._changelog = changelog_of(policy.group_id, task.partition)
         self._client, self._reader, self._engine, self._format = client, reader, engine, format_
-        self._on_unused = on_unused
         self._step = _Step.FETCH
         self._committed = Position(0, "")
         self._is_first = False  # no position was ever committed, as far as anybody knows
         self._end = 0
         self._began = 0.0
         self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
+        self._seen: set[str] = set()  # those of them that the replay came across
+        self._at = 0  # the next offset of the replay
+        self._gap: int | None = None  # where the first offsets were not there any more, or never: markers have some
         self.snapshots = self.replayed = 0
 
     def slice(self, timeout_seconds: float, now: float) -> None:
@@ -71,28 +95,34 @@ class Restore:
             self._task.move(Phase.RESTORING)
         match self._step:
             case _Step.FETCH:
-                self._fetch()
+                self._fetch(now)
+            case _Step.END | _Step.READ if now - self._began > LIMIT_SECONDS:
+                self._too_slow(now)
             case _Step.END:
-                self._look(now)
-            case _Step.READ if now - self._began > READ_SECONDS:
-                log("restore_begun_again", logging.WARNING, partition=_name(self._task), seconds=now - self._began)
-                self._again()
+                self._look()
             case _Step.READ:
                 self._read(timeout_seconds)
             case _Step.REPLAY:
                 self._replay(timeout_seconds, now)
+            case _Step.SAVE if not (len(self._task.rebuilt) or self._task.voided):
+                self._go_live()
 
     @property
     def is_reading(self) -> bool:
         """Whether it is in the middle of a log, which another restore would take from under it."""
         return self._step in (_Step.READ, _Step.REPLAY)
 
-    def _fetch(self) -> None:
+    @property
+    def is_saving(self) -> bool:
+        """Whether it waits for snapshots to be under way; others may be restored meanwhile."""
+        return self._step is _Step.SAVE
+
+    def _fetch(self, now: float) -> None:
         partition = self._task.partition
         found = self._client.committed([partition])[partition]
         self._is_first = found is None
         self._committed = found or Position(0, "")
-        self._step = _Step.END
+        self._began, self._step = now, _Step.END
 
     def _begin_first(self) -> bool:
         """Commit the position where a partition without one begins; False while the group rebalances.
@@ -114,14 +144,14 @@ class Restore:
             return False
         return True
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         end, begin = self._reader.end(self._changelog), self._reader.begin(self._changelog)
         self._end = end
         if begin >= end:  # nothing in it: reading would only wait for a record to come
             self._settle()
             return
         self._reader.seek(self._changelog, begin)
-        self._began, self._step = now, _Step.READ
+        self._step = _Step.READ
 
     def _read(self, timeout_seconds: float) -> None:
         records, position = self._reader.read(timeout_seconds)
@@ -139,15 +169,29 @@ class Restore:
         if low_water is None:
             self._again()
             return
-        for reason, count in Counter(self._unused.values()).items():
-            self._on_unused(reason, count)
-            log("snapshots_unused", logging.WARNING, partition=_name(self._task), reason=reason, streams=count)
+        begin = self._rebuild_from(low_water)
         self._task.replays_from = low_water
-        if low_water >= self._committed.offset:
-            self._go_live()
+        if begin >= self._committed.offset:
+            self._end_replay()
             return
-        self._reader.seek(self._task.partition, low_water)
+        self._at, self._gap, self._seen = begin, None, set()
+        self._reader.seek(self._task.partition, begin)
         self._step = _Step.REPLAY
+
+    def _rebuild_from(self, low_water: int) -> int:
+        """Where the replay begins: at the low-water mark, or further back where streams are to be built anew.
+
+        A stream of which retention has deleted input that its snapshot lacks is not: it starts fresh.
+        """
+        steps, partition = self._policy.warm_from_input_steps, self._task.partition
+        lost = sorted(stream for stream, reason in self._unused.items() if reason != TRUNCATED)
+        if not steps or not lost:
+            return low_water
+        streams = len(self._engine.rows(partition)) + len(self._unused)
+        begin = max(self._reader.begin(partition), self._committed.offset - steps * streams)
+        # never of more: where the low-water mark lies depends on who saved what when
+        self._engine.begin(partition, lost, begin)
+        return min(low_water, begin)
 
     def _take_over(self, records: Records) -> None:
         """The last word of each stream in these records: its snapshot, or that it is forgotten."""
@@ -156,7 +200,7 @@ class Restore:
         snapshots, kinds = self._format.decode(list(kept.values()))
         if Kind.FOREIGN in kinds or Kind.CORRUPT in kinds:
             own = [stream for stream, kind in zip(kept, kinds, strict=True) if kind is Kind.OWN]
-            unused = {stream: kind.value for stream, kind in zip(kept, kinds, strict=True) if kind is not Kind.OWN}
+            unused = {stream: UNUSED[kind] for stream, kind in zip(kept, kinds, strict=True) if kind is not Kind.OWN}
         else:
             own, unused = list(kept), {}
         gone = [stream for stream, value in last.items() if value is None or stream in unused]
@@ -178,7 +222,7 @@ class Restore:
         beyond = int(self._engine.arena.covers[rows].max(initial=0))
         remedy = f"`streamer state reset` for group {self._group_id!r} starts its streams fresh"
         if beyond > committed.offset:
-            if self._client.committed([partition])[partition] != committed:
+            if not self._is_unchanged():
                 return None
             raise StateError(
                 f"partition {name}: a snapshot in {log_topic!r} covers the input up to offset {beyond}, but the group "
@@ -199,7 +243,7 @@ class Restore:
             )
         begin = min(self._reader.begin(partition), committed.offset)
         if begin > low_water:
-            if self._client.committed([partition])[partition] != committed:
+            if not self._is_unchanged():
                 return None
             self._without_input_before(begin)
         return max(low_water, begin)
@@ -210,34 +254,81 @@ class Restore:
         rows = self._engine.rows(partition)
         hurt = [arena.stream[row] for row in rows[arena.covers[rows] < begin].tolist()]
         self._engine.drop(partition, hurt)
-        self._unused |= dict.fromkeys(hurt, "truncated")
+        self._unused |= dict.fromkeys(hurt, TRUNCATED)
         self._task.voided.update(hurt)
 
     def _replay(self, timeout_seconds: float, now: float) -> None:
         records, position = self._reader.read(timeout_seconds)
+        if self._gap is None and (position if records is None else records.offsets[0]) > self._at:
+            self._gap = self._at
+        self._at = position
         if records is not None and (below := _below(records, self._committed.offset)) is not None:
             rows, offsets = self._engine.replay(below)
-            self._task.ledger.changed(rows, offsets, now)
+            # what lies before the low-water mark changes streams without a snapshot only: they are built anew from
+            # wherever a restart begins, and hold the mark where it is
+            self._task.ledger.changed(rows, np.maximum(offsets, self._task.replays_from), now)
             self.replayed += len(below)
-            if self._unused:  # their snapshots lack these events, and must not serve the model they are of again
-                self._task.voided.update(self._unused.keys() & self._engine.streams(below))
-        if position >= self._committed.offset:
-            if self._reader.begin(self._task.partition) > self._task.replays_from:
-                self._again()  # retention may have overtaken the reading
-                return
+            if self._unused:
+                self._seen |= self._unused.keys() & self._engine.streams(below)
+        if position < self._committed.offset:
+            return
+        if self._gap is not None and self._reader.begin(self._task.partition) > self._gap:
+            self._again()  # retention may have overtaken the reading
+        elif now - self._began > LIMIT_SECONDS and not self._is_unchanged():
+            self._too_slow(now)
+        else:
+            self._end_replay()
+
+    def _end_replay(self) -> None:
+        """Say what starts fresh; live, or first the snapshots of what was built anew."""
+        self._task.position = self._task.committed = self._committed.offset
+        self._task.rebuilt = self._end_rebuild()
+        # The snapshots of what is left lack the events seen, and must not serve the model they are of again. Where
+        # streams are built anew, none is left to be so later, from a position where it looks different.
+        self._task.voided.update(
+            self._unused if self._policy.warm_from_input_steps else self._seen & self._unused.keys()
+        )
+        for reason, count in Counter(self._unused.values()).items():
+            self._policy.on_reset(reason, count)
+            log("snapshots_unused", logging.WARNING, partition=_name(self._task), reason=reason, streams=count)
+        if self._policy.warm_from_input_steps and (len(self._task.rebuilt) or self._task.voided):
+            self._task.saving, self._step = True, _Step.SAVE
+        else:
             self._go_live()
 
+    def _end_rebuild(self) -> Ints:
+        """The rows of the streams built anew; those without an event in the replay are begun by their next one."""
+        partition, last_slot = self._task.partition, self._engine.arena.last_slot
+        rows, streams = self._engine.rows(partition), self._engine.arena.stream
+        begun = rows[last_slot[rows] != NEVER]
+        self._engine.drop(partition, [streams[row] for row in rows[last_slot[rows] == NEVER].tolist()])
+        rebuilt = np.array([row for row in begun.tolist() if streams[row] in self._unused], np.int64)
+        for row in rebuilt.tolist():
+            del self._unused[streams[row]]
+        if len(rebuilt):
+            self._policy.on_rebuilt(len(rebuilt))
+            log("streams_rebuilt", partition=_name(self._task), streams=len(rebuilt))
+        return rebuilt
+
+    def _is_unchanged(self) -> bool:
+        """Whether the group's position is still the one that everything here belongs to."""
+        return self._client.committed([self._task.partition])[self._task.partition] == self._committed
+
     def _go_live(self) -> None:
+        self._task.saving = False
         self._engine.go_live(self._task.partition)
-        self._task.position = self._task.committed = self._committed.offset
         self._task.move(Phase.RUNNING)
         self._client.resume(self._task.partition, self._committed.offset)
+
+    def _too_slow(self, now: float) -> None:
+        log("restore_begun_again", logging.WARNING, partition=_name(self._task), seconds=now - self._began)
+        self._again()
 
     def _again(self) -> None:
         """From the start: somebody else had the partition in between, or reading has taken too long."""
         self._engine.release(self._task.partition)
         self._task.move(Phase.ASSIGNED)
-        self._step, self.snapshots, self._unused = _Step.FETCH, 0, {}
+        self._step, self.snapshots, self._unused, self._seen = _Step.FETCH, 0, {}, set()
 
 
 def _below(records: Records, offset: int) -> Records | None:

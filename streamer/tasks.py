@@ -44,6 +44,8 @@ class Task:
     committed  the offset that the last transaction prepared for it commits
     position   the offset of the next record to read
     born       rows of streams begun since that transaction, whose first snapshot goes with the next
+    rebuilt    rows of streams built anew from the input, whose snapshots go before the task runs
+    saving     whether it writes, before it runs, what its restore decided: `rebuilt` and `voided`
     voided     streams that start fresh although the changelog has a snapshot of them, which lacks events: their
                tombstones go with the next transactions, and the low-water mark stays where the restore found it
     """
@@ -54,6 +56,8 @@ class Task:
     committed: int = 0
     position: int = 0
     born: list[Ints] = field(default_factory=list)
+    rebuilt: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    saving: bool = False
     voided: set[str] = field(default_factory=set)
     replays_from: int = 0
 
@@ -72,6 +76,11 @@ class Task:
         """Rows whose first snapshot is due."""
         taken, self.born = self.born, []
         return np.unique(np.concatenate(taken)) if taken else np.zeros(0, np.int64)
+
+    def take_rebuilt(self, limit: int) -> Ints:
+        """Some of the rows built anew, to be snapshotted."""
+        taken, self.rebuilt = self.rebuilt[:limit], self.rebuilt[limit:]
+        return taken
 
     def take_voided(self, limit: int) -> list[str]:
         """Streams whose tombstones are due."""

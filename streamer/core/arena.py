@@ -57,7 +57,7 @@ class Arena:
         return len(self.stream) - 1
 
     def admit(self, streams: Sequence[str]) -> Ints:
-        """Rows for restored streams, however many there are."""
+        """Rows for restored streams, however many there are; to be `put`, or as yet without an event."""
         rows = [self._free.pop() for _ in range(min(len(self._free), len(streams)))]
         for row, stream in zip(rows, streams, strict=False):
             self.stream[row] = stream
@@ -65,7 +65,9 @@ class Arena:
         rows += range(len(self.stream), len(self.stream) + len(new))
         self.stream.extend(new)
         self._grow_to(len(self.stream))
-        return np.array(rows, np.int64)
+        at = np.array(rows, np.int64)
+        self.last_slot[at] = NEVER
+        return at
 
     def put(self, rows: Ints, snapshots: Snapshots) -> None:
         """Streams as their snapshots have them."""

@@ -83,7 +83,7 @@ class Engine:
         """Bring restored streams up to date with events that their snapshots do not cover; forecasts nothing.
 
         Returns the rows that changed and the offsets that changed them, (n,) each, by offset. Streams are neither
-        begun nor forgotten here: that was decided when the events were first read.
+        begun nor forgotten here: that was decided when the events were first read, or by `begin`.
         """
         partition = records.partition
         events = self._decoder.decode(records)
@@ -109,6 +109,13 @@ class Engine:
             known.update(zip(new, self.arena.admit(new).tolist(), strict=True))
             found = [known[stream] for stream in streams]
         self.arena.put(np.array(found, np.int64), snapshots)
+
+    def begin(self, partition: Partition, streams: Sequence[str], offset: int) -> None:
+        """Take up streams, however many, that a replay is to build from nothing, of what is not before an offset."""
+        self.drop(partition, streams)
+        rows = self.arena.admit(streams)
+        self.arena.covers[rows] = offset
+        self._rows.setdefault(partition, {}).update(zip(streams, rows.tolist(), strict=True))
 
     def drop(self, partition: Partition, streams: Sequence[str]) -> None:
         """Forget these streams of a partition, as far as they are known."""

@@ -231,6 +231,14 @@ class StateSettings(Section):
         description="Most events of one partition that a restart has to replay: snapshots are then written whatever "
         "their share.",
     )
+    warm_from_input_steps: Annotated[int, Number, Unit("steps")] = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Streams whose snapshot is of no use, another model's above all, are built anew from the input: "
+        "from so many records for each stream of the partition before its position. Each costs the model a step before "
+        "the partition is served. 0: they start fresh.",
+    )
 
 
 class DeliverySettings(Section):

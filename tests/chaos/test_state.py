@@ -61,7 +61,7 @@ def test_a_corrupt_snapshot_starts_its_own_stream_fresh(bootstrap, tmp_path, cap
         made.feed(rest)
         daemon = made.start()
         made.await_done()
-        assert daemon.metric('streamer_snapshots_unused_total{reason="corrupt"}') == 1
+        assert daemon.metric('streamer_state_resets_total{reason="corrupt"}') == 1
         found = published(made)
         count = Counter(f["id"] for f in found)
         assert max(count.values()) == 1
@@ -107,7 +107,7 @@ def test_input_deleted_below_the_low_water_mark_starts_only_the_hurt_streams_fre
         made.feed(records[HALF:])
         daemon = made.start()
         made.await_done()
-        hurt = daemon.metric('streamer_snapshots_unused_total{reason="truncated"}')
+        hurt = daemon.metric('streamer_state_resets_total{reason="input_truncated"}')
         found = published(made)
         count = Counter(f["id"] for f in found)
         report(capsys, "input deleted", f"hurt={hurt:.0f} visible={len(found)}")
@@ -122,7 +122,7 @@ def test_another_model_starts_every_stream_fresh_and_says_so(bootstrap, tmp_path
         made.feed(rest)
         daemon = made.start()
         made.await_done()
-        unused = daemon.metric('streamer_snapshots_unused_total{reason="foreign"}')
+        unused = daemon.metric('streamer_state_resets_total{reason="other_model"}')
         found = published(made)
         assert len({f["id"] for f in found}) == len(found)
         later = [f for f in found if f["warm"] is False]

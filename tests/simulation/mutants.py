@@ -253,4 +253,4 @@ def the_revocation_knows_nothing_of_losses(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_restore_takes_its_time(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("streamer.restore.READ_SECONDS", float("inf"))
+    patch.setattr("streamer.restore.LIMIT_SECONDS", float("inf"))

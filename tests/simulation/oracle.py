@@ -16,10 +16,11 @@ from streamer.core.wire import DEAD_LETTER_HEADER, ForecastEncoder
 from streamer.delivery import Position
 from streamer.tasks import Task
 from tests.simulation.kafka import Broker, Entry, Transaction, is_visible
-from tests.simulation.model import FINGERPRINT, Chain
+from tests.simulation.model import FINGERPRINT, OTHER_FINGERPRINT, Chain
 
 FORECASTS, DEAD = "forecasts", "dead"
 FORMAT = SnapshotFormat(FINGERPRINT, Chain.states, 1)
+OTHER_FORMAT = SnapshotFormat(OTHER_FINGERPRINT, Chain.states, 1)
 State = tuple[int, int, tuple[int, ...], tuple[bytes, ...]]  # last slot, age, codes, tensors
 
 

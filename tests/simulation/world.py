@@ -23,19 +23,20 @@ from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Clocks, Daemon
 from streamer.delivery import DeliveryError, FencedError, Messages, Position
 from streamer.errors import StateError
-from streamer.restore import Restore
+from streamer.restore import Restore, RestorePolicy
 from streamer.settings import InputSettings, StateSettings
 from streamer.tasks import Phase, Task, changelog_of
 from tests.simulation.client import SimClient, SimReader
 from tests.simulation.kafka import Broker, TimedOutError, Transaction
-from tests.simulation.model import HOUR_MS, Chain
-from tests.simulation.oracle import DEAD, FORECASTS, FORMAT, Oracle, ViolationError
+from tests.simulation.model import HOUR_MS, Chain, OtherChain
+from tests.simulation.oracle import DEAD, FORECASTS, FORMAT, OTHER_FORMAT, Oracle, ViolationError
 
 if TYPE_CHECKING:
     from tests.simulation.actions import Action, At
 
 GROUP = "group"
 MAX_GAP, IDLE_SLOTS = 3, 4
+CHAIN = Chain()
 PATIENCE = 600  # turns of healing, or holds of one call, after which nothing will move any more
 
 
@@ -53,6 +54,8 @@ class Setup:
     dead_letters: str = DEAD
     partitions: int = 2
     names: Sequence[str] = ("p0", "p1")
+    newer: Sequence[str] = ()
+    warm_from_input_steps: int = 0
     evict: bool = True
     max_streams: int = 5
     records_per_poll: int = 3
@@ -85,17 +88,20 @@ class Process:
         self.armed: list[At] = []
         self.stop = Event()
         self.holds = 0
-        self.engine = world.new_engine(setup.max_streams)
+        model, format_ = (OtherChain(), OTHER_FORMAT) if name in setup.newer else (Chain(), FORMAT)
+        self.engine = world.new_engine(setup.max_streams, model)
         self.client = SimClient(world, name, setup.records_per_poll, late)
         reader = SimReader(self.client, world.broker, setup.records_per_read)
         topics = Topics(FORECASTS, setup.dead_letters, partial(changelog_of, GROUP))
         policy = SnapshotPolicy(setup.snapshot_interval_seconds, setup.snapshot_share, setup.max_replay_events)
         self.metrics = Metrics(world.clock)
-        self.checkpoint = Checkpoint(self.engine, ForecastEncoder(Chain.manifest), FORMAT, topics, policy)
+        self.checkpoint = Checkpoint(self.engine, ForecastEncoder(model.manifest), format_, topics, policy)
+
+        steps = setup.warm_from_input_steps
+        rules = RestorePolicy(GROUP, steps, self.metrics.state.reset, self.metrics.state.rebuilt)
 
         def restoring(task: Task) -> Restore:
-            unused = self.metrics.state.snapshots_unused
-            return WatchedRestore(self, task, GROUP, self.client, reader, self.engine, FORMAT, unused)
+            return WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)
 
         clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock())
         self.daemon = Daemon(self.engine, self.client, self.checkpoint, restoring, self.metrics, 0.1, clocks)
@@ -127,10 +133,10 @@ class World:
     def clock(self) -> float:
         return self.now
 
-    def new_engine(self, max_streams: int) -> Engine:
+    def new_engine(self, max_streams: int, model: Chain = CHAIN) -> Engine:
         idle = IDLE_SLOTS * HOUR_MS / 1000 if self.setup.evict else 0.0
         state = StateSettings(max_streams=max_streams, idle_seconds=idle)
-        return engine_for(Chain(), InputSettings(max_gap_steps=MAX_GAP), state)
+        return engine_for(model, InputSettings(max_gap_steps=MAX_GAP), state)
 
     def run(self, schedule: Sequence["Action"]) -> None:
         for action in schedule:

@@ -242,7 +242,7 @@ def test_a_stream_that_breaks_again_and_again_is_logged_once(caplog):
     caplog.set_level("INFO", logger="streamer")
     poison = Feed(0, "a", value=POISON)
     _, process = live(*[poison, Turn(0, 3)] * 4)
-    assert count(process, "streamer_state_resets_total") == 4
+    assert count(process, "streamer_state_resets_total", reason="not_finite") == 4
     assert sum("event=state_reset" in line for line in caplog.messages) == 1
 
 

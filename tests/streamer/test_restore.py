@@ -11,8 +11,7 @@ from streamer.core.snapshot import SnapshotFormat
 from streamer.delivery import Position
 from streamer.errors import StateError
 from tests.simulation.actions import Action, At, Fail, Feed, Kill, Start, Turn, Wait
-from tests.simulation.model import OTHER_FINGERPRINT, Chain
-from tests.simulation.oracle import FORECASTS, FORMAT
+from tests.simulation.oracle import FORECASTS, FORMAT, OTHER_FORMAT
 from tests.simulation.world import Process, Setup, World
 
 EVENTS, CHANGELOG = Partition("events", 0), Partition("group-events-changelog", 0)
@@ -60,7 +59,7 @@ def states(process: Process) -> dict[str, int]:
 
 
 def unused(process: Process, reason: str) -> float | None:
-    return process.metrics.registry.get_sample_value("streamer_snapshots_unused_total", {"reason": reason})
+    return process.metrics.registry.get_sample_value("streamer_state_resets_total", {"reason": reason})
 
 
 def snapshot(world: World, stream: bytes, format_: SnapshotFormat = FORMAT, covers: int | None = None) -> bytes:
@@ -70,9 +69,6 @@ def snapshot(world: World, stream: bytes, format_: SnapshotFormat = FORMAT, cove
     if covers is not None:
         found.covers[:] = covers
     return format_.encode(found)[0]
-
-
-OTHER = SnapshotFormat(OTHER_FINGERPRINT, Chain.states, 1)
 
 
 def test_a_restart_goes_on_where_the_group_has_committed():
@@ -94,28 +90,28 @@ def test_a_corrupt_snapshot_starts_its_stream_fresh_and_hurts_no_other(caplog):
 
 def test_another_models_snapshots_are_counted_and_their_streams_start_fresh():
     world = after()
-    write(world, b"a", snapshot(world, b"a", OTHER))
-    write(world, b"b", snapshot(world, b"b", OTHER))
+    write(world, b"a", snapshot(world, b"a", OTHER_FORMAT))
+    write(world, b"b", snapshot(world, b"b", OTHER_FORMAT))
     process = restored(world)
     assert states(process) == {}
-    assert unused(process, "foreign") == 2
+    assert unused(process, "other_model") == 2
 
 
 def test_a_snapshot_is_counted_as_unused_only_when_it_is_its_streams_last():
     world = after()
     own = snapshot(world, b"b")
-    for value in (snapshot(world, b"b", OTHER), b"nonsense", own):
+    for value in (snapshot(world, b"b", OTHER_FORMAT), b"nonsense", own):
         write(world, b"b", value)
     process = restored(world)
     assert states(process) == {"a": 2, "b": 1}
-    assert [unused(process, reason) for reason in ("foreign", "corrupt", "truncated")] == [0, 0, 0]
+    assert [unused(process, reason) for reason in ("other_model", "corrupt", "input_truncated")] == [0, 0, 0]
 
 
 def test_an_older_model_that_comes_back_meets_no_state_that_lacks_events():
     """The stream's snapshot is the older model's, and its last event was passed while another model served."""
     world = after()
     old = snapshot(world, b"a")
-    write(world, b"a", snapshot(world, b"a", OTHER))
+    write(world, b"a", snapshot(world, b"a", OTHER_FORMAT))
     restored(world)
     world.run([B, Turn(1, 4), Wait(9)])
     tombstones = [e.key for e in world.broker.log(CHANGELOG).entries if e.value is None and not e.is_marker]
@@ -155,12 +151,12 @@ def test_streams_that_rely_on_deleted_input_start_fresh_for_good():
     world.broker.log(EVENTS).retain(3)
     process = restored(world)
     assert states(process) == {}
-    assert unused(process, "truncated") == 2
+    assert unused(process, "input_truncated") == 2
     world.run([Turn(1, 4), Wait(9), Kill(1), Wait(40), Start(0), Turn(0, 12)])
     again = world.processes[0]
     assert again is not None
     assert states(again) == {}
-    assert unused(again, "truncated") == 0
+    assert unused(again, "input_truncated") == 0
 
 
 def test_input_deleted_beyond_the_position_hurts_no_stream_when_nothing_is_to_be_replayed():
@@ -168,7 +164,7 @@ def test_input_deleted_beyond_the_position_hurts_no_stream_when_nothing_is_to_be
     world.run([Start(0), Turn(0, 8), A, B, Turn(0, 4), Kill(0), A, B, Wait(40)])
     world.broker.log(EVENTS).retain(3)
     process = restored(world)
-    assert unused(process, "truncated") == 0
+    assert unused(process, "input_truncated") == 0
     world.run([Turn(1, 4), Wait(9)])
     assert states(process) == {"a": 1, "b": 2}
 

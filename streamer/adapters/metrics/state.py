@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from streamer.adapters.metrics.partitions import PartitionGauge
 from streamer.core.events import Partition
 
-UNUSED_REASONS = ("foreign", "corrupt", "truncated")
+RESET_REASONS = ("not_finite", "other_model", "corrupt", "input_truncated")
 RESTORE_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -25,11 +25,8 @@ class StateMetrics:
         self._arena_bytes = Gauge(
             "streamer_arena_bytes", "Memory of the active streams' states, in bytes.", registry=registry
         )
-        self._resets = Counter(
-            "streamer_state_resets_total",
-            "Streams started fresh because their state was no longer finite.",
-            registry=registry,
-        )
+        resets = Counter("streamer_state_resets_total", "Streams started fresh, by why.", ["reason"], registry=registry)
+        self._resets = {reason: resets.labels(reason) for reason in RESET_REASONS}
         self._dirty = Gauge("streamer_dirty_streams", "Streams changed since their last snapshot.", registry=registry)
         self._low_water = PartitionGauge(
             "streamer_low_water_distance_records",
@@ -60,22 +57,22 @@ class StateMetrics:
         self._replayed = Counter(
             "streamer_replayed_records_total", "Input records replayed silently in restores.", registry=registry
         )
-        unused = Counter(
-            "streamer_snapshots_unused_total",
-            "Streams started fresh in a restore, by why their snapshot was of no use.",
-            ["reason"],
-            registry=registry,
+        self._rebuilt = Counter(
+            "streamer_streams_rebuilt_total", "Streams built anew from the input in restores.", registry=registry
         )
-        self._unused = {reason: unused.labels(reason) for reason in UNUSED_REASONS}
 
     def held(self, streams: int, arena_bytes: int) -> None:
         """So many streams are held now."""
         self._streams.set(streams)
         self._arena_bytes.set(arena_bytes)
 
-    def reset(self, streams: int) -> None:
-        """So many streams were started fresh because their state broke."""
-        self._resets.inc(streams)
+    def reset(self, reason: str, streams: int) -> None:
+        """So many streams started fresh; one of RESET_REASONS."""
+        self._resets[reason].inc(streams)
+
+    def rebuilt(self, streams: int) -> None:
+        """So many streams were built anew from the input, their snapshots being of no use."""
+        self._rebuilt.inc(streams)
 
     def snapshots_written(self, snapshots: int, size: int) -> None:
         """So many snapshots of so many bytes were committed."""
@@ -96,7 +93,3 @@ class StateMetrics:
         self._restore_seconds.observe(seconds)
         self._restored_snapshots.inc(snapshots)
         self._replayed.inc(replayed)
-
-    def snapshots_unused(self, reason: str, streams: int) -> None:
-        """Streams start fresh because their snapshots were of no use; one of UNUSED_REASONS."""
-        self._unused[reason].inc(streams)

@@ -12,7 +12,7 @@ import streamer
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.metrics.delivery import TRANSACTION_RESULTS
 from streamer.adapters.metrics.histogram import BatchHistogram
-from streamer.adapters.metrics.state import UNUSED_REASONS
+from streamer.adapters.metrics.state import RESET_REASONS
 from streamer.core.contract import Block, Manifest
 from streamer.core.decoding import Rejection
 from streamer.core.events import NO_TIMESTAMP, REASONS, Partition, Records
@@ -104,9 +104,16 @@ def test_streams_and_their_memory_are_those_after_the_batch_or_the_release(metri
     assert (value(metrics, "streamer_active_streams"), value(metrics, "streamer_arena_bytes")) == (1, 320)
 
 
-def test_a_reset_stream_is_counted(metrics):
-    metrics.state.reset(2)
-    assert value(metrics, "streamer_state_resets_total") == 2
+def test_streams_that_start_fresh_are_counted_by_reason(metrics):
+    metrics.state.reset("not_finite", 2)
+    metrics.state.reset("other_model", 7)
+    counts = {reason: value(metrics, "streamer_state_resets_total", reason=reason) for reason in RESET_REASONS}
+    assert counts == {"not_finite": 2, "other_model": 7, "corrupt": 0, "input_truncated": 0}
+
+
+def test_streams_built_anew_are_counted(metrics):
+    metrics.state.rebuilt(3)
+    assert value(metrics, "streamer_streams_rebuilt_total") == 3
 
 
 def test_a_block_counts_its_rows_its_longest_row_and_what_was_only_padding(metrics):
@@ -161,12 +168,6 @@ def test_a_restore_counts_its_time_its_snapshots_and_its_replay(metrics):
     assert value(metrics, "streamer_restore_seconds_sum") == 0.7
     assert value(metrics, "streamer_restored_snapshots_total") == 12
     assert value(metrics, "streamer_replayed_records_total") == 34
-
-
-def test_streams_that_start_fresh_in_a_restore_are_counted_by_reason(metrics):
-    metrics.state.snapshots_unused("foreign", 7)
-    counts = {reason: value(metrics, "streamer_snapshots_unused_total", reason=reason) for reason in UNUSED_REASONS}
-    assert counts == {"foreign": 7, "corrupt": 0, "truncated": 0}
 
 
 def test_rebalances_and_fencings_are_counted(metrics):

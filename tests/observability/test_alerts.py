@@ -208,23 +208,23 @@ FIRES = [
     Fires(
         "TidecastStreamsStartedFresh",
         1,  # lost before the first scrape
-        {**GROUP, "reason": "truncated"},
-        "7 streams of shop/tidecast lost their state: truncated",
-        {named("streamer_snapshots_unused_total", reason="truncated"): between(0.5, 200, 7, otherwise=None)},
+        {**GROUP, "reason": "input_truncated"},
+        "7 streams of shop/tidecast lost their state: input_truncated",
+        {named("streamer_state_resets_total", reason="input_truncated"): between(0.5, 200, 7, otherwise=None)},
     ),
     Fires(
         "TidecastStreamsStartedFresh",
         50,
         {**GROUP, "reason": "corrupt"},
         "2 streams of shop/tidecast lost their state: corrupt",
-        {named("streamer_snapshots_unused_total", reason="corrupt"): between(50, 200, 2)},
+        {named("streamer_state_resets_total", reason="corrupt"): between(50, 200, 2)},
     ),
     Fires(
         "TidecastStatesBreak",
         30,
         GROUP,
         "4 states of shop/tidecast broke in 15 minutes",
-        {named("streamer_state_resets_total"): between(30, 200, 4)},
+        {named("streamer_state_resets_total", reason="not_finite"): between(30, 200, 4)},
     ),
 ]
 
@@ -401,12 +401,12 @@ SILENT: list[tuple[str, str, Mapping[str, Series]]] = [
     (
         "TidecastStreamsStartedFresh",
         "a change of models",
-        {named("streamer_snapshots_unused_total", reason="foreign"): between(20, 200, 5000)},
+        {named("streamer_state_resets_total", reason="other_model"): between(20, 200, 5000)},
     ),
     (
         "TidecastStatesBreak",
         "a restart, where the counter begins again",
-        {named("streamer_state_resets_total"): lambda m: 40 if m < 1 else 0},
+        {named("streamer_state_resets_total", reason="not_finite"): lambda m: 40 if m < 1 else 0},
     ),
 ]
 

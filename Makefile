@@ -7,7 +7,7 @@ GO_INSTALL := GOFLAGS=-buildvcs=false CGO_ENABLED=0 go install
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos lint format bench broker docs demo-model tools dashboards kubernetes clean
+.PHONY: help setup demo test chaos lint format bench broker docs demo-model tools dashboards audit sbom kubernetes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +59,17 @@ dashboards: $(VENV)/.development ## write the dashboards again, and run their qu
 kubernetes: $(VENV)/.development tools ## the chart on a real cluster, minutes (KUBECONFIG=…, IMAGE=…; needs Java and Maven)
 	$(BIN)/python -W ignore -m tests.kubernetes --image "$(IMAGE)"
 
+audit: .audit/.made ## review what the image brings along, and search it for known vulnerabilities (asks pypi.org)
+	$(BIN)/python -m tests.audit .audit/image --requirements .audit/requirements.txt
+	@.audit/tools/bin/pip-audit --strict --disable-pip --no-deps --requirement .audit/requirements.txt \
+	|| { echo "vulnerable, or not checked: see above; 'not found on PyPI' means that pypi.org did not answer"; exit 1; }
+
+sbom: .audit/.made ## write sbom.cdx.json, what the image holds beyond its base (CycloneDX)
+	.audit/tools/bin/cyclonedx-py environment .audit/image/bin/python --pyproject pyproject.toml \
+	  --short-PURLs --output-reproducible --output-file sbom.cdx.json
+
 clean: ## remove .venv and everything generated
-	rm -rf $(VENV) .tools demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .tools .audit sbom.cdx.json demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tidecast needs Python 3.11 or newer; set PYTHON=…")'
@@ -80,4 +89,12 @@ $(VENV)/.development: $(VENV)/.python pyproject.toml constraints.txt
 	command -v helm || GOBIN=$(CURDIR)/.tools/bin $(GO_INSTALL) helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
 	command -v kubeconform || GOBIN=$(CURDIR)/.tools/bin $(GO_INSTALL) github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
 	$(BIN)/python -m tests.helm.schemas
+	@touch $@
+
+# The image's packages, as its Dockerfile installs them, and the programs that look at them, each apart.
+.audit/.made: $(VENV)/.development pyproject.toml constraints.txt
+	$(BIN)/python -m venv --clear .audit/tools
+	$(BIN)/python -m venv --clear --without-pip .audit/image
+	.audit/tools/bin/python -m pip --quiet install pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	.audit/tools/bin/python -m pip --quiet --python .audit/image/bin/python install --constraint constraints.txt '.[fast]'
 	@touch $@

@@ -32,11 +32,12 @@ format: $(VENV)/.development ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.development ## measure throughput, restore, changelog and take-over, minutes (needs Java and Maven)
+bench: $(VENV)/.development ## measure throughput, restore, changelog, take-over and many streams, an hour (needs Java and Maven)
 	$(BIN)/python -m tests.benchmarks.core_throughput
 	$(BIN)/python -m tests.benchmarks.restore
 	$(BIN)/python -m tests.benchmarks.changelog
 	$(BIN)/python -m tests.benchmarks.take_over
+	$(BIN)/python -m tests.benchmarks.many_streams
 
 broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (needs Java and Maven)
 	$(BIN)/python -m tests.integration

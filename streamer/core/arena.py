@@ -75,10 +75,11 @@ class Arena:
         self.covers[rows], self.stamp[rows] = snapshots.covers, CLEAN
         self.scatter(rows, snapshots.states)
 
-    def release(self, rows: Sequence[int]) -> None:
+    def release(self, rows: Sequence[int] | Ints) -> None:
         """Take rows back. Their states stay as they are: a million of them would take a second to clear."""
-        self.last_slot[rows], self.covers[rows], self.stamp[rows] = NEVER, 0, CLEAN
-        self._free.extend(rows)
+        at = np.asarray(rows, np.int64)
+        self.last_slot[at], self.covers[at], self.stamp[at] = NEVER, 0, CLEAN
+        self._free.extend(at.tolist())
 
     def remember(self, rows: Ints, last_slot: Ints, age: Ints, codes: Ints) -> None:
         """Where these streams are now, and what is known of them."""

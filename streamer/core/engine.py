@@ -48,7 +48,8 @@ class Engine:
         self._progress.pop(partition, None)
         self._swept.pop(partition, None)
         self._silent.pop(partition, None)
-        self.arena.release(list(self._rows.pop(partition, {}).values()))
+        self.arena.release(self.rows(partition))
+        self._rows.pop(partition, None)
 
     def advance(self, batch: Sequence[Records]) -> Outcome:
         """Advance the streams with every record of a batch.

@@ -1,5 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
+CLIENT ?= kafka-python
+SCENARIOS ?= 3# at once: most of them wait most of the time, for brokers and sessions that time out
 BIN := $(VENV)/bin
 HELM_VERSION := v3.22.0
 KUBECONFORM_VERSION := v0.8.0
@@ -20,8 +22,8 @@ demo: setup ## forecast a year of real weather, score it and draw it (no broker 
 test: lint tools ## run every test, against a real Kafka broker too (needs Java and Maven)
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
-chaos: $(VENV)/.development ## the whole failure-injection suite, against real brokers (an hour)
-	$(BIN)/pytest -m 'chaos or not chaos' tests/chaos -s
+chaos: $(VENV)/.development ## the whole failure-injection suite, real brokers (half an hour; CLIENT=confluent)
+	$(BIN)/pytest -m 'chaos or not chaos' tests/chaos --client $(CLIENT) --numprocesses $(SCENARIOS) --dist worksteal
 
 lint: $(VENV)/.development ## check format, lint and types
 	$(BIN)/ruff format --check .

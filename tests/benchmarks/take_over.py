@@ -141,7 +141,7 @@ def take_over(bootstrap: str, folder: Path) -> dict[str, float]:
         records = workload.records()
         made.feed(records[:STREAMS])
         victim, heir = made.start("a", static=False), made.start("b", static=False)
-        made.await_done(STREAMS)
+        made.await_done()
         for daemon in (victim, heir):
             daemon.await_ready()
         mine = published_by(made, victim)

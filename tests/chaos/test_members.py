@@ -1,119 +1,105 @@
 """Processes that join, leave, die and come back while events stream in."""
 
+import re
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.chaos.scene import Scene, scene
-from tests.chaos.workload import Workload
-from tests.integration.daemon import Streamer
+from tests.chaos.members import after, finish, ready, shared
 from tests.integration.waiting import eventually
 
 pytestmark = pytest.mark.chaos
 
-
-@contextmanager
-def streaming(made: Scene, parts: int = 40) -> Iterator[threading.Event]:
-    """Feed the workload bit by bit in the background; the event is set when all is in."""
-    records, fed = made.workload.records(), threading.Event()
-    share = -(-len(records) // parts)
-
-    def run() -> None:
-        for at in range(0, len(records), share):
-            made.feed(records[at : at + share])
-        fed.set()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield fed
-    finally:
-        thread.join()
-
-
-def ready(daemons: Sequence[Streamer]) -> None:
-    for daemon in daemons:
-        eventually(lambda d=daemon: d.get("/readyz"), "a daemon is ready")
-
-
-def progressed(made: Scene, records: int = 2_000) -> None:
-    """Until the group has committed some more."""
-    wanted = min(made.done() + records, made.workload.events)
-    eventually(lambda: made.done() >= wanted, f"{wanted} committed", 180)
-
-
-def finish(made: Scene, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    made.await_done()
-    verdict = made.verdict()
-    with capsys.disabled():
-        print(f"\n{name}: {verdict}")
-    assert verdict.is_clean, verdict
+EXIT_SECONDS = 180
+SESSION_SECONDS = 4.0  # more than the 3 s after which the group gives the zombie's place away
 
 
 @pytest.mark.parametrize("static", [True, False])
-def test_members_that_join_leave_and_restart_in_turn(bootstrap, tmp_path, capsys, static):
-    with scene(bootstrap, tmp_path, Workload()) as made, streaming(made):
-        daemons = {name: made.start(name, static=static) for name in "a"}
+def test_members_that_join_leave_and_restart_in_turn(new_scene, say, static):
+    with new_scene() as made, made.streaming() as feeding:
+        daemons = {"a": made.start("a", static=static)}
         ready(list(daemons.values()))
-        for name in "bc":
+        for name in "bc":  # join
             daemons[name] = made.start(name, static=static)
-            progressed(made)
-        ready(list(daemons.values()))
+            shared(made, list(daemons.values()))
+            made.await_progress(feeding)
         for name in "abc":  # a rolling restart
             assert daemons[name].stop() == 0
             daemons[name] = made.start(name, static=static)
             ready([daemons[name]])
-            progressed(made)
-        assert daemons["b"].stop() == 0
-        finish(made, f"join, leave, rolling restart, static={static}", capsys)
+            made.await_progress(feeding)
+        assert daemons.pop("b").stop() == 0  # leave: a static one's partitions wait for it, for a session timeout
+        shared(made, list(daemons.values()))
+        made.await_progress(feeding)
+        finish(made, feeding, "join, rolling restart, leave", say, f"static={static}")
 
 
 @pytest.mark.parametrize("victims", ["b", "bc"])
-def test_members_that_are_killed_one_or_two_at_once(bootstrap, tmp_path, capsys, victims):
-    with scene(bootstrap, tmp_path, Workload()) as made, streaming(made):
-        daemons = {name: made.start(name, static=False) for name in "abc"}
-        ready(list(daemons.values()))
-        progressed(made)
+@pytest.mark.parametrize("static", [True, False])
+def test_members_that_are_killed_one_or_two_at_once(new_scene, say, victims, static):
+    with new_scene() as made, made.streaming() as feeding:
+        daemons = {name: made.start(name, static=static) for name in "abc"}
+        shared(made, list(daemons.values()))
+        made.await_progress(feeding)
         for name in victims:
             daemons[name].process.kill()
-        progressed(made)
+        left = [daemons[name] for name in "abc" if name not in victims]
+        shared(made, left)
+        made.await_progress(feeding)
         for name in victims:
-            daemons[name] = made.start(name + "2", static=False)
-        finish(made, f"killed: {victims}", capsys)
+            daemons[name].kill()
+            daemons[name] = made.start(name, static=static)
+        shared(made, list(daemons.values()))
+        finish(made, feeding, f"killed: {' and '.join(victims)} of abc", say, f"static={static}")
 
 
-def test_a_zombie_that_wakes_up_publishes_nothing(bootstrap, tmp_path, capsys):
-    with scene(bootstrap, tmp_path, Workload()) as made, streaming(made):
-        zombie = made.start("a", static=False)
-        ready([zombie])
-        progressed(made)
-        zombie.process.send_signal(signal.SIGSTOP)
-        heir = made.start("b", static=False)
-        eventually(lambda: heir.metric("streamer_assigned_partitions") == made.workload.partitions, "all taken over")
+@pytest.mark.parametrize(
+    ("point", "static"),
+    [("after-poll", False), ("after-produce", False), ("before-offsets", False), ("before-commit", False),
+     ("after-produce", True), ("before-commit", True)],
+)  # fmt: skip
+def test_a_zombie_that_wakes_up_is_fenced_and_publishes_nothing(new_scene, say, static, point):
+    """It stops in the middle of a transaction, after some, and wakes when its heir has done its work.
+
+    A zombie whose name the heir has is to end; one that was merely away too long loses what it had, and may join.
+    """
+    with new_scene() as made, made.streaming() as feeding:
+        passed = 800 if (point, made.client) == ("after-produce", "kafka-python") else 5
+        zombie = made.start("a", f"{point}:{passed}:SIGSTOP", static=static)
+        eventually(lambda: _is_stopped(zombie.process.pid), "the zombie stops", EXIT_SECONDS)
+        stopped = time.monotonic()
+        heir = made.start("a" if static else "b", static=static)
+        eventually(lambda: heir.metric("streamer_assigned_partitions") == made.workload.partitions, "taken over", 180)
         ready([heir])
-        progressed(made)
+        made.await_progress(feeding)
+        after(stopped + SESSION_SECONDS - time.monotonic())
+        away = time.monotonic() - stopped
         zombie.process.send_signal(signal.SIGCONT)
-        progressed(made)
-        finish(made, "zombie", capsys)
+        if static:
+            assert zombie.process.wait(EXIT_SECONDS) == 1
+            assert re.search(r"another process\b.* has taken the (place|name)", zombie.log), zombie.log
+        else:
+            lost = 'streamer_transactions_total{result="%s"}'
+            refusals = [lost % result for result in ("aborted", "refused", "unknown")]
+            eventually(lambda: sum(map(zombie.metric, refusals)), "the zombie's transaction is refused", EXIT_SECONDS)
+        made.await_progress(feeding)
+        finish(made, feeding, f"zombie {point}", say, f"static={static} stopped for {away:.0f} s,")
 
 
-def test_how_long_a_take_over_takes(bootstrap, tmp_path, capsys):
-    with scene(bootstrap, tmp_path, Workload(), more={"kafka.options": {}}) as made, streaming(made):
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_kill_under_the_default_time_limits(new_scene, say):
+    with new_scene(more={"kafka.options": {}}) as made, made.streaming() as feeding:
         first = made.start("a", static=False)
         ready([first])
-        progressed(made)
         heir = made.start("b", static=False)
-        ready([heir])
+        shared(made, [first, heir])
+        made.await_progress(feeding)
         begun = time.monotonic()
         first.process.kill()
-        owned = made.workload.partitions
-        eventually(lambda: heir.metric("streamer_assigned_partitions") == owned, "all taken over", 120)
-        assigned = time.monotonic() - begun
-        eventually(lambda: heir.get("/readyz"), "restored", 120)
-        with capsys.disabled():
-            print(f"\ntake-over: assigned after {assigned:.1f} s, restored after {time.monotonic() - begun:.1f} s")
-        finish(made, "take-over", capsys)
+        shared(made, [heir])
+        finish(made, feeding, "killed, default limits", say, f"taken over after {time.monotonic() - begun:.1f} s,")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pytest
 from kafka import KafkaProducer
 
-from tests.chaos.scene import Scene, scene
-from tests.chaos.test_members import ready
+from tests.chaos.members import ready
+from tests.chaos.scene import Scene
 from tests.chaos.workload import Workload
 from tests.integration.daemon import Streamer
 
@@ -64,7 +64,7 @@ def steady(made: Scene, begun: float) -> Iterator[threading.Thread]:
     records = made.workload.records()
 
     def send() -> None:
-        with closing(KafkaProducer(bootstrap_servers=made.bootstrap)) as producer:
+        with closing(KafkaProducer(bootstrap_servers=made.eyes)) as producer:
             for i, r in enumerate(records):
                 if (early := begun + i / EVENTS_PER_SECOND - time.monotonic()) > 0:
                     time.sleep(early)
@@ -106,9 +106,9 @@ class Victim:
             self._next = now + self._chance.uniform(*ABSENCE_SECONDS)
 
 
-def test_a_soak_leaves_memory_files_and_threads_flat(bootstrap, tmp_path, capsys):
+def test_a_soak_leaves_memory_files_and_threads_flat(new_scene, say):
     workload = Workload(SOAK_SECONDS * EVENTS_PER_SECOND)
-    with scene(bootstrap, tmp_path, workload) as made:
+    with new_scene(workload=workload) as made:
         survivor = made.start("survivor")
         ready([survivor])
         victim = Victim(lambda: made.start("victim"), random.Random(10))
@@ -125,11 +125,10 @@ def test_a_soak_leaves_memory_files_and_threads_flat(bootstrap, tmp_path, capsys
         made.await_done()
         verdict = made.verdict()
         found = thirds(samples)
-        with capsys.disabled():
-            print(f"\nsoak: {SOAK_SECONDS} s at {EVENTS_PER_SECOND} events/s, kills={victim.kills} {verdict}")
-            for part, median in zip(("first", "second", "last"), found, strict=True):
-                print(f"  {part} third: {median}")
-            print(f"  largest of the killed one: {victim.largest}")
+        say("soak", f"{SOAK_SECONDS} s at {EVENTS_PER_SECOND} events/s, kills={victim.kills} {verdict}")
+        for part, median in zip(("first", "second", "last"), found, strict=True):
+            say(f"soak, {part} third", median)
+        say("soak, largest of the killed one", victim.largest)
         assert verdict.is_clean, verdict
         assert victim.kills > SOAK_SECONDS / sum(LIFE_SECONDS)
         growth = Footprint(*(last - first for first, last in zip(found[0], found[2], strict=True)))

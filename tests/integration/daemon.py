@@ -33,6 +33,7 @@ class Streamer:
         program: Sequence[str] = ("streamer",),
         arguments: Sequence[str] = (),
     ) -> None:
+        self.name = name
         (self.port,) = free_ports(1)
         self._log = folder / f"{name}.log"
         given = {"http.port": self.port, **settings}

@@ -101,6 +101,12 @@ def end_offsets(bootstrap: str, partitions: Sequence[TopicPartition]) -> dict[To
         return reader.end_offsets(partitions)
 
 
+def begin_offsets(bootstrap: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """The first offset that is still there, of each partition."""
+    with closing(KafkaConsumer(bootstrap_servers=bootstrap, allow_auto_create_topics=False)) as reader:
+        return reader.beginning_offsets(partitions)
+
+
 def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     """What a group has committed, by partition number; partitions without a commit are absent."""
     settings = {"group_id": group, "enable_auto_commit": False, "allow_auto_create_topics": False}

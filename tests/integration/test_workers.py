@@ -8,14 +8,13 @@ import uuid
 
 import pytest
 
-from streamer.adapters.onnx_session import OnnxModel
 from tests import models
-from tests.chaos.oracle import judge
+from tests.chaos.oracle import expected_forecasts, judge
 from tests.chaos.scene import QUICK_GROUP
 from tests.chaos.workload import STEP_MS, Workload, feed
 from tests.integration.broker import free_ports
 from tests.integration.daemon import Streamer
-from tests.integration.records import committed_offsets, create_topic
+from tests.integration.records import committed_offsets, create_topic, read_committed
 from tests.integration.waiting import eventually
 
 WORKERS = 3
@@ -47,7 +46,7 @@ def test_workers_of_which_one_is_killed_publish_what_one_process_would(bootstrap
         "kafka.bootstrap_servers": bootstrap,
         "kafka.group_id": group,
         "kafka.group_instance_id": instance,
-        "kafka.options": QUICK_GROUP,
+        "kafka.options": QUICK_GROUP["kafka-python"],
         "input.topics": [events],
         "output.topic": forecasts,
         "http.port": port,
@@ -68,7 +67,8 @@ def test_workers_of_which_one_is_killed_publish_what_one_process_would(bootstrap
         assert streamer.stop() == 0
     finally:
         streamer.kill()
-    verdict = judge(bootstrap, events, forecasts, OnnxModel(path))
+    expected = expected_forecasts(read_committed(bootstrap, events), path)
+    verdict = judge(read_committed(bootstrap, forecasts), expected)
     assert verdict.is_clean, verdict
     assert verdict.expected > 19_000
     assert all(shares), "each had a share of the work"

@@ -11,7 +11,7 @@ from pathlib import Path
 from kafka.consumer.fetcher import ConsumerRecord
 
 from streamer.adapters.onnx_session import OnnxModel
-from tests.chaos.oracle import Verdict, compare, expected_forecasts
+from tests.chaos.oracle import Life, Verdict, expected_forecasts, judge
 from tests.integration.records import read_committed
 
 
@@ -21,15 +21,12 @@ def judge_change(bootstrap: str, input_topic: str, output_topic: str, models: Se
     A change of the model begins every stream anew. Where it took place, by partition, is what the output itself says;
     an event before that must have the old model's forecast, or none that it would not have had.
     """
-    old, new = (OnnxModel(path) for path in models)
-    begins = _first_offsets(read_committed(bootstrap, output_topic), new.manifest.model_id)
-
-    def is_new(record: ConsumerRecord) -> bool:
-        return record.partition in begins and record.offset >= begins[record.partition]
-
-    expected = expected_forecasts(bootstrap, input_topic, old, keep=lambda record: not is_new(record))
-    expected |= expected_forecasts(bootstrap, input_topic, new, keep=is_new)
-    return compare(bootstrap, output_topic, expected)
+    old, new = models
+    records, output = read_committed(bootstrap, input_topic), read_committed(bootstrap, output_topic)
+    begins = _first_offsets(output, OnnxModel(new).manifest.model_id)
+    changed = [record for record in records if record.partition in begins]
+    lives = {record.key: [Life(0, old), Life(begins[record.partition], new)] for record in changed}
+    return judge(output, expected_forecasts(records, old, lives))
 
 
 def _first_offsets(forecasts: Sequence[ConsumerRecord], model: str) -> dict[int, int]:

@@ -1,0 +1,80 @@
+"""Events that keep coming while things break: a thread that never quite runs out of them until it is told to."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from tests.integration.records import Record
+
+TICK_SECONDS = 0.1
+LARGEST_PIECE = 5_000
+CONFIRM_SECONDS = 30
+SHARE_SECONDS = 60.0  # in which some 63 % of what is left is sent
+
+
+class Feeding:
+    """Sends records in the background, every tick a share of those left, so that on any machine some are to come.
+
+    fed   how many the brokers have confirmed; where they did not answer, some may be in the topic twice
+    """
+
+    def __init__(self, bootstrap: str, topic: str, records: Sequence[Record]) -> None:
+        self.fed = 0
+        self._bootstrap, self._topic, self._records = bootstrap, topic, records
+        self._hurry, self._over = threading.Event(), False
+        self._producer: KafkaProducer | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def left(self) -> int:
+        """How many are still to come."""
+        return len(self._records) - self.fed
+
+    def rest(self) -> None:
+        """Send all that is left, and return when it is in the topic."""
+        self._hurry.set()
+        self._thread.join()
+
+    def close(self) -> None:
+        """Send no more."""
+        self._over = True
+        self.rest()
+
+    def _run(self) -> None:
+        while self.left and not self._over:
+            count = self.left if self._hurry.is_set() else max(1, round(self.left * TICK_SECONDS / SHARE_SECONDS))
+            self._send(self._records[self.fed : self.fed + min(count, LARGEST_PIECE)])
+            self._hurry.wait(TICK_SECONDS)
+        self._drop_producer()
+
+    def _send(self, records: Sequence[Record]) -> None:
+        try:
+            if self._producer is None:
+                self._producer = KafkaProducer(bootstrap_servers=self._bootstrap, allow_auto_create_topics=False)
+            sent = [self._producer.send(self._topic, r.value, r.key, partition=r.partition) for r in records]
+            for future in sent:
+                future.get(CONFIRM_SECONDS)
+        except KafkaError:  # brokers are away, as scenarios will have it: again, with a new producer
+            self._drop_producer()
+        else:
+            self.fed += len(records)
+
+    def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaError):
+                producer.close(timeout=1)
+
+
+@contextmanager
+def feeding(bootstrap: str, topic: str, records: Sequence[Record]) -> Iterator[Feeding]:
+    """A feeding that ends with its scenario."""
+    made = Feeding(bootstrap, topic, records)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,4 +1,4 @@
-"""Transactions of the daemon's client on kafka-python against a real broker: what is visible, and what is said."""
+"""Transactions of the daemon's clients against a real broker: what is visible, and what is said."""
 
 import os
 import signal
@@ -10,14 +10,16 @@ from contextlib import closing, contextmanager
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaTimeoutError
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import OffsetAndMetadata
 
 from streamer.adapters.kafka_python import KafkaPythonLogReader, client, ensure_changelogs, transactions
+from streamer.adapters.librdkafka import LibrdkafkaLogReader
+from streamer.adapters.librdkafka import transactions as librdkafka_transactions
 from streamer.core.events import Partition
 from streamer.delivery import (
     DeliveryError,
     FencedError,
+    LogReader,
     Messages,
     NotAMemberError,
     NotNowError,
@@ -28,11 +30,22 @@ from streamer.errors import ConfigError
 from streamer.settings import KafkaSettings
 from streamer.tasks import changelog_name
 from tests.integration.broker import Broker, Cluster
-from tests.integration.members import Member, polled, polling, running
+from tests.integration.members import (
+    Member,
+    before_commit,
+    identity_of,
+    is_member,
+    lose_the_answer,
+    membership,
+    polled,
+    polling,
+    running,
+)
 from tests.integration.records import Record, create_topic, end_offsets, produce, read_committed
 from tests.integration.waiting import eventually
 
 MEGABYTE = 2**20
+TOO_LARGE = r"(MessageSizeTooLargeError|MSG_SIZE_TOO_LARGE).*raise max\.message\.bytes"
 QUICK = {"heartbeat_interval_ms": 300}
 SOON_DROPPED = QUICK | {"max_poll_interval_ms": 1500, "session_timeout_ms": 1500}
 
@@ -46,6 +59,25 @@ def new_member(bootstrap: str, kafka_client: str) -> Callable[..., Member]:
         return Member(bootstrap, **({"topic": topic, "output": output, "client": kafka_client} | options))
 
     return make
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions that soon give up."""
+    for module in (transactions, librdkafka_transactions):
+        monkeypatch.setattr(module, "OPEN_SECONDS", 1.0)
+        monkeypatch.setattr(module, "ABORT_SECONDS", 1.0)
+    monkeypatch.setattr(client, "RECONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(librdkafka_transactions, "RECOVER_SECONDS", 1.0)
+
+
+@pytest.fixture
+def log(bootstrap: str, kafka_client: str) -> Iterator[LogReader]:
+    """A log reader."""
+    kafka = KafkaSettings(bootstrap_servers=bootstrap, client=kafka_client)
+    kind = KafkaPythonLogReader if kafka_client == "kafka-python" else LibrdkafkaLogReader
+    with closing(kind(kafka)) as log:
+        yield log
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +101,7 @@ def before_positions(member: Member, act: Callable[[], object]) -> None:
     """Do something in the middle of the member's next transaction: after its messages, before its positions."""
     ask, asked = member.client._membership.group, []
 
-    def group() -> ConsumerGroupMetadata:
+    def group() -> object:
         asked.append(True)
         if len(asked) == 2:
             act()
@@ -78,7 +110,15 @@ def before_positions(member: Member, act: Callable[[], object]) -> None:
     member.client._membership.group = group
 
 
-def with_group(member: Member, group: ConsumerGroupMetadata | None) -> None:
+def dropped(member: Member) -> None:
+    """The member as its library has it when it hears that the group dropped it."""
+    if member.kafka.client == "kafka-python":
+        member.client._consumer._coordinator.reset_generation()
+    else:
+        member.client._membership._identity = lambda: (-1, "")
+
+
+def with_group(member: Member, group: object) -> None:
     """Have the member claim a membership in its transactions; None: its true one."""
     member.client._membership.__dict__.pop("group", None)
     if group is not None:
@@ -126,7 +166,7 @@ def test_an_aborted_transaction_is_invisible_and_its_positions_are_not_committed
     member = new_member(output=small)
     with running(member):
         member.join()
-        with pytest.raises(DeliveryError, match=r"MessageSizeTooLargeError.*raise max\.message\.bytes"):
+        with pytest.raises(DeliveryError, match=TOO_LARGE):
             member.client.transact(
                 [member.forecasts(b"gone", partition=1), member.forecasts(b"gone", os.urandom(5000))],
                 at(member, 0, 7),
@@ -141,7 +181,7 @@ def test_positions_of_an_aborted_transaction_do_not_come_with_the_next_one(new_m
     member = new_member()
     with running(member):
         member.join()
-        stale = member.client._consumer.group_metadata()._replace(generation_id=0)
+        stale = membership(member, generation_id=0)
         with_group(member, stale)
         with pytest.raises(NotAMemberError):
             member.client.transact([], at(member, 0, 7))
@@ -163,7 +203,7 @@ def test_a_partition_that_the_output_does_not_have_is_refused_for_good(new_membe
     member = new_member()
     with running(member):
         member.join()
-        with pytest.raises(DeliveryError, match=r"Unrecognized partition 7"):
+        with pytest.raises(DeliveryError, match=r"Unrecognized partition 7|_UNKNOWN_PARTITION"):
             member.client.transact([member.forecasts(b"1"), member.forecasts(b"2", partition=7)], at(member, 0, 1))
         member.commit(member.forecasts(b"next"))
     assert values(member) == [b"next"]
@@ -173,7 +213,7 @@ def test_what_the_broker_never_takes_is_refused_for_good(new_member):
     member = new_member()
     with running(member):
         member.join()
-        with pytest.raises(DeliveryError, match="OffsetMetadataTooLargeError"):
+        with pytest.raises(DeliveryError, match=r"OffsetMetadataTooLargeError|OFFSET_METADATA_TOO_LARGE"):
             member.client.transact([member.forecasts(b"gone")], at(member, 0, 1, "x" * 5000))
 
 
@@ -210,7 +250,7 @@ def test_a_member_whose_place_in_the_group_is_taken_is_fenced(new_member):
     first = new_member(group_instance_id="a")
     with running(first):
         first.join()
-        other = first.client._consumer.group_metadata()._replace(member_id="another")
+        other = membership(first, member_id="another")
         with_group(first, other)
         with pytest.raises(FencedError):
             first.client.transact([first.forecasts(b"zombie")], at(first, 0, 1))
@@ -254,7 +294,7 @@ def test_the_broker_refuses_positions_of_another_generation_or_member(new_member
     member = new_member()
     with running(member):
         member.join()
-        with_group(member, member.client._consumer.group_metadata()._replace(**claim))
+        with_group(member, membership(member, **claim))
         with pytest.raises(NotAMemberError):
             member.client.transact([member.forecasts(b"gone")], at(member, 0, 7))
         assert committed(member, 0) == [Position(0, "start")]
@@ -267,12 +307,12 @@ def test_the_broker_takes_positions_of_whoever_claims_no_generation_so_we_never_
     member = new_member()
     with running(member):
         member.join()
-        nobody = ConsumerGroupMetadata(member.group)
+        nobody = membership(member, generation_id=-1, member_id="")
         with_group(member, nobody)
         member.client.transact([], at(member, 0, 7))
         assert committed(member, 0) == [Position(7, "")]
         with_group(member, None)
-        member.client._consumer._coordinator.reset_generation()  # as the library does when it hears it was dropped
+        dropped(member)
         with pytest.raises(NotAMemberError, match="not a member"):
             member.client.transact([member.forecasts(b"gone")], at(member, 0, 8))
         with pytest.raises(NotAMemberError):
@@ -285,8 +325,8 @@ def test_a_member_that_lost_its_place_in_the_middle_of_a_transaction_commits_not
     first = new_member(options=SOON_DROPPED)
     with running(first):
         first.join()
-        was = first.client._consumer.group_metadata().generation_id
-        gone = lambda: first.client._consumer.group_metadata().generation_id != was  # noqa: E731
+        was = identity_of(first)
+        gone = lambda: identity_of(first) != was  # noqa: E731
         before_positions(first, lambda: eventually(gone, "left, since it does not poll"))
         with pytest.raises(NotAMemberError):
             first.client.transact([first.forecasts(b"gone")], at(first, 0, 1))
@@ -295,6 +335,7 @@ def test_a_member_that_lost_its_place_in_the_middle_of_a_transaction_commits_not
     assert values(first) == [b"kept"]
 
 
+@pytest.mark.parametrize("kafka_client", ["kafka-python"], indirect=True)
 def test_a_member_that_came_back_as_another_has_lost_its_partitions_even_if_the_library_does_not_say_so(new_member):
     member = new_member(options=SOON_DROPPED)
     revocations = []
@@ -336,20 +377,6 @@ def test_a_partition_is_handed_over_with_a_transaction_finished_while_it_is_revo
 # Unknown outcomes
 
 
-@contextmanager
-def disturbed(member: Member, disturb: Callable[[], None]) -> Iterator[None]:
-    """Something happens to the broker just before the member's next commit is asked for."""
-    producer = member.client._transactions._producer
-    ask = producer.ask_to_commit
-
-    def ask_to_commit() -> object:
-        disturb()
-        return ask()
-
-    producer.ask_to_commit = ask_to_commit
-    yield
-
-
 def hang(broker: Broker) -> None:
     os.kill(broker.process.pid, signal.SIGSTOP)
     os.waitpid(broker.process.pid, os.WUNTRACED)  # until its last thread has stopped
@@ -361,19 +388,17 @@ def go_on(broker: Broker) -> None:
 
 @pytest.mark.parametrize(("disturb", "mend"), [(hang, go_on), (Broker.kill, Broker.start)], ids=["hanging", "killed"])
 def test_a_broker_lost_in_the_middle_of_a_commit_leaves_the_outcome_to_the_committed_position(
-    own_cluster, monkeypatch, disturb, mend
+    own_cluster, hurried, kafka_client, disturb, mend
 ):
-    monkeypatch.setattr(transactions, "OPEN_SECONDS", 1.0)
-    monkeypatch.setattr(client, "RECONNECT_SECONDS", 1.0)
     bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
-    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap))
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
     with running(member):
         member.join().commit(member.forecasts(b"before"))
-        with disturbed(member, lambda: disturb(broker)):
-            began = time.monotonic()
-            with pytest.raises(OutcomeUnknownError):
-                member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
-            assert time.monotonic() - began < 10
+        before_commit(member, lambda: disturb(broker))
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknownError):
+            member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
+        assert time.monotonic() - began < 10
         with pytest.raises(NotNowError):
             member.client.recover()
         mend(broker)
@@ -381,7 +406,7 @@ def test_a_broker_lost_in_the_middle_of_a_commit_leaves_the_outcome_to_the_commi
         done = committed(member, 0) == [Position(1, "")]
         assert values(member) == [b"before", b"1"] if done else [b"before"]
         if not done:
-            eventually(lambda: polled(member) and member.client._membership.is_stable, "a member again")
+            eventually(lambda: polled(member) and is_member(member) and 0 in member.owned, "a member again")
             member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
         assert committed(member, 0) == [Position(1, "")]
     assert values(member) == [b"before", b"1"]
@@ -399,14 +424,7 @@ def test_a_commit_whose_answer_is_lost_is_found_done(new_member):
     member = new_member()
     with running(member):
         member.join()
-        producer = member.client._transactions._producer
-        await_commit = producer.await_commit
-
-        def lose_the_answer(asked: object, limit_seconds: float) -> None:
-            await_commit(asked, limit_seconds)
-            raise KafkaTimeoutError("the answer is lost")
-
-        producer.await_commit = lose_the_answer
+        lose_the_answer(member)
         with pytest.raises(OutcomeUnknownError, match="the answer is lost"):
             member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
         member.client.recover()
@@ -415,11 +433,9 @@ def test_a_commit_whose_answer_is_lost_is_found_done(new_member):
     assert values(member) == [b"1", b"2"]
 
 
-def test_a_broker_that_hangs_before_the_commit_is_unknown_too_and_in_time(own_cluster, monkeypatch):
-    monkeypatch.setattr(transactions, "OPEN_SECONDS", 1.0)
-    monkeypatch.setattr(transactions, "ABORT_SECONDS", 1.0)
+def test_a_broker_that_hangs_before_the_commit_is_unknown_too_and_in_time(own_cluster, hurried, kafka_client):
     bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
-    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap))
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
     with running(member):
         member.join()
         before_positions(member, lambda: hang(broker))
@@ -431,7 +447,7 @@ def test_a_broker_that_hangs_before_the_commit_is_unknown_too_and_in_time(own_cl
         with_group(member, None)
         eventually(lambda: recovered(member), "recovered")
         assert committed(member, 0) == [Position(0, "start")]
-        eventually(lambda: polled(member) and member.client._membership.is_stable, "a member again")
+        eventually(lambda: polled(member) and is_member(member) and 0 in member.owned, "a member again")
         member.client.transact([member.forecasts(b"2")], at(member, 0, 1))
     assert values(member) == [b"2"]
 
@@ -445,7 +461,7 @@ def test_committed_positions_wait_for_pending_transactions(bootstrap, new_member
     with running(member):
         member.join()
         with transaction(bootstrap) as other:
-            other.send_offsets_to_transaction({TopicPartition(*asked): OffsetAndMetadata(5, "new", -1)}, member.group)
+            other.send_offsets_to_transaction({TopicPartition(*asked): OffsetAndMetadata(5, "new\0", -1)}, member.group)
             with pytest.raises(NotNowError, match="reading committed positions"):
                 member.client.committed([asked])
             other.commit_transaction()
@@ -467,9 +483,9 @@ def test_a_new_partition_whose_transaction_is_pending_stops_no_other(bootstrap, 
             other.commit_transaction()
 
 
-def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(bootstrap, new_member, own_cluster):
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(bootstrap, own_cluster, kafka_client):
     bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
-    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap))
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
     asked = Partition(member.topic, 0)
     with running(member):
         member.join()
@@ -496,7 +512,7 @@ def test_positions_can_be_committed_without_a_transaction(new_member):
 # The log reader
 
 
-def test_the_log_reader_passes_aborted_records_and_markers_and_reaches_the_end(bootstrap):
+def test_the_log_reader_passes_aborted_records_and_markers_and_reaches_the_end(bootstrap, log):
     topic = create_topic(bootstrap, "log")
     partition = Partition(topic, 0)
     with transaction(bootstrap) as aborted:
@@ -509,45 +525,36 @@ def test_the_log_reader_passes_aborted_records_and_markers_and_reaches_the_end(b
         aborted.send(topic, b"aborted", partition=0).get(10)
         aborted.abort_transaction()
     end = end_offsets(bootstrap, [TopicPartition(topic, 0)])[TopicPartition(topic, 0)]
-    with reader(bootstrap) as log:
-        assert (log.begin(partition), log.end(partition)) == (0, end) == (0, 6)
-        read = read_to(log, partition, 0, end)
-        assert read == [(2, 1_700_000_000_000, b"key", b"kept", [("h", b"1")])]
-        assert read_to(log, partition, 3, end) == []
-        assert read_to(log, partition, 0, end) == read
+    assert (log.begin(partition), log.end(partition)) == (0, end) == (0, 6)
+    read = read_to(log, partition, 0, end)
+    assert read == [(2, 1_700_000_000_000, b"key", b"kept", [("h", b"1")])]
+    assert read_to(log, partition, 3, end) == []
+    assert read_to(log, partition, 0, end) == read
 
 
-def test_the_end_counts_open_transactions_and_the_position_waits_for_them(bootstrap):
+def test_the_end_counts_open_transactions_and_the_position_waits_for_them(bootstrap, log):
     topic = create_topic(bootstrap, "log")
     partition = Partition(topic, 0)
     produce(bootstrap, topic, [Record(b"1")])
-    with reader(bootstrap) as log:
-        with transaction(bootstrap) as other:
-            other.send(topic, b"2", partition=0).get(10)
-            assert log.end(partition) == 2
-            log.seek(partition, 0)
-            eventually(lambda: log.read(0.05)[1] == 1, "what is stable")
-            assert log.read(0.05) == (None, 1)
-            other.commit_transaction()
-        assert [value for _, _, _, value, _ in read_to(log, partition, 1, 2)] == [b"2"]
+    with transaction(bootstrap) as other:
+        other.send(topic, b"2", partition=0).get(10)
+        assert log.end(partition) == 2
+        log.seek(partition, 0)
+        eventually(lambda: log.read(0.05)[1] == 1, "what is stable")
+        assert log.read(0.05) == (None, 1)
+        other.commit_transaction()
+    assert [value for _, _, _, value, _ in read_to(log, partition, 1, 2)] == [b"2"]
 
 
-def test_the_log_reader_goes_from_one_partition_to_another(bootstrap):
+def test_the_log_reader_goes_from_one_partition_to_another(bootstrap, log):
     topic = create_topic(bootstrap, "log", partitions=2)
     produce(bootstrap, topic, [Record(b"%d" % n, partition=n % 2) for n in range(10)])
-    with reader(bootstrap) as log:
-        for number in (0, 1, 0):
-            read = read_to(log, Partition(topic, number), 1, 5)
-            assert [value for _, _, _, value, _ in read] == [b"%d" % n for n in range(number + 2, 10, 2)]
+    for number in (0, 1, 0):
+        read = read_to(log, Partition(topic, number), 1, 5)
+        assert [value for _, _, _, value, _ in read] == [b"%d" % n for n in range(number + 2, 10, 2)]
 
 
-@contextmanager
-def reader(bootstrap: str) -> Iterator[KafkaPythonLogReader]:
-    with closing(KafkaPythonLogReader(KafkaSettings(bootstrap_servers=bootstrap))) as log:
-        yield log
-
-
-def read_to(log: KafkaPythonLogReader, partition: Partition, offset: int, end: int) -> list[tuple]:
+def read_to(log: LogReader, partition: Partition, offset: int, end: int) -> list[tuple]:
     """What is read from an offset until the position has reached the end: offset, time, key, value, headers."""
     read: list[tuple] = []
     log.seek(partition, offset)

@@ -37,6 +37,7 @@ from kafka.errors import (
 from kafka.protocol.producer import InitProducerIdRequest, TxnOffsetCommitRequest
 
 from streamer.adapters.kafka_python.connecting import admin_client, open_client
+from streamer.adapters.kafka_python.metadata import position_of
 from streamer.adapters.kafka_python.options import TRANSACTION_TIMEOUT_SECONDS, consumer_options, quiet_library
 from streamer.core.events import Partition
 from streamer.delivery import Position
@@ -102,7 +103,7 @@ def committed_positions(kafka: KafkaSettings, partitions: Sequence[Partition]) -
             partition: consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=COMMITTED_MS)
             for partition in partitions
         }
-    return {p: None if at is None else Position(at.offset, at.metadata or "") for p, at in found.items()}
+    return {partition: position_of(at) for partition, at in found.items()}
 
 
 def describe_topics(admin: Any, names: Sequence[str]) -> dict[str, TopicFacts]:

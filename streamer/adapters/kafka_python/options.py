@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from streamer.errors import ConfigError
+from streamer.kafka.spelling import as_kafka_python
 from streamer.settings import KafkaSettings, OutputSettings
 
 Options = dict[str, Any]
@@ -117,7 +118,7 @@ def transaction_options(
 def check_options(kafka: KafkaSettings) -> None:
     """ConfigError for an option that no client takes, or that would break what the daemon promises."""
     known = {name: default for client in DEFAULTS for name, default in client.DEFAULT_CONFIG.items()}
-    for name, value in kafka.client_options().items():
+    for name, value in _given(kafka).items():
         if name in OWN:
             instead = f"; set {INSTEAD[name]} instead" if name in INSTEAD else "; remove it"
             raise ConfigError(f"kafka.options.{name}: the daemon sets this itself{instead}")
@@ -146,9 +147,15 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "")
 
 
+def _given(kafka: KafkaSettings) -> Mapping[str, str | int | float | bool]:
+    """The operator's options; of those written for librdkafka, what this library has too."""
+    options = kafka.client_options()
+    return options if kafka.client == "kafka-python" else as_kafka_python(options)
+
+
 def _options(client: Any, kafka: KafkaSettings) -> Options:
     check_options(kafka)
-    given = {name: value for name, value in kafka.client_options().items() if name in client.DEFAULT_CONFIG}
+    given = {name: value for name, value in _given(kafka).items() if name in client.DEFAULT_CONFIG}
     servers = {"bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",")]}
     patience = {"bootstrap_timeout_ms": int(kafka.connect_timeout_seconds * 1000)}
     return DEFAULTS[client] | patience | given | FIXED[client] | servers

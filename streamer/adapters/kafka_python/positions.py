@@ -17,8 +17,8 @@ from kafka.errors import (
     UnknownBrokerIdError,
     UnknownMemberIdError,
 )
-from kafka.structs import OffsetAndMetadata
 
+from streamer.adapters.kafka_python.metadata import offsets_of, position_of
 from streamer.core.events import Partition
 from streamer.delivery import DeliveryError, FencedError, NotAMemberError, NotNowError, Position
 from streamer.kafka.wording import name_taken, refused, without_secrets
@@ -67,9 +67,8 @@ class Positions:
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """Commit outside a transaction."""
-        request = {TopicPartition(*p): OffsetAndMetadata(at.offset, at.metadata, -1) for p, at in positions.items()}
         with self._not_now("committing positions"):
-            self._consumer.commit(request, timeout_ms=round(COMMIT_SECONDS * 1000))
+            self._consumer.commit(offsets_of(positions), timeout_ms=round(COMMIT_SECONDS * 1000))
 
     def _committed(self, partition: Partition, deadline: float) -> Position | None:
         # A question that was given up stays with the library, and its answer, however old by now, would be the next
@@ -80,7 +79,7 @@ class Positions:
             limit = max(0.0, deadline - time.monotonic())
             found = self._consumer.committed(TopicPartition(*partition), metadata=True, timeout_ms=limit * 1000)
         self._unanswered.discard(partition)
-        return None if found is None else Position(int(found.offset), found.metadata or "")
+        return position_of(found)
 
     @contextmanager
     def _not_now(self, what: str) -> Iterator[None]:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka import TopicPartition
 from kafka.errors import KafkaError
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import ConsumerGroupMetadata
 
 from streamer.adapters.kafka_python.connecting import admin_client, open_client, refusals
 from streamer.adapters.kafka_python.inspection import committed_positions, group_members
+from streamer.adapters.kafka_python.metadata import offsets_of
 from streamer.adapters.kafka_python.options import BATCH_BYTES, quiet_library, transaction_options
 from streamer.adapters.kafka_python.producer import TransactionalProducer
 from streamer.adapters.kafka_python.topics import partition_counts
@@ -74,9 +74,8 @@ class KafkaPythonGroup:
         for future in sent:
             future.get(timeout=max(0.0, deadline - time.monotonic()))
         if positions:
-            offsets = {TopicPartition(*p): OffsetAndMetadata(at.offset, at.metadata, -1) for p, at in positions.items()}
             outside = ConsumerGroupMetadata(self._kafka.group_id)  # no member: taken while the group is empty
-            producer.send_offsets(offsets, outside, max(0.0, deadline - time.monotonic()))
+            producer.send_offsets(offsets_of(positions), outside, max(0.0, deadline - time.monotonic()))
         producer.await_commit(producer.ask_to_commit(), STEP_SECONDS)
 
 

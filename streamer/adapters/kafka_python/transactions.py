@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NoReturn
 
-from kafka import TopicPartition
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
@@ -29,8 +28,9 @@ from kafka.errors import (
     UnsupportedForMessageFormatError,
     UnsupportedVersionError,
 )
-from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from kafka.structs import ConsumerGroupMetadata
 
+from streamer.adapters.kafka_python.metadata import offsets_of
 from streamer.adapters.kafka_python.output import Output, Prepared
 from streamer.adapters.kafka_python.producer import TransactionalProducer
 from streamer.core.events import Partition
@@ -156,7 +156,7 @@ class Transactions:
             producer.begin_transaction()
             self._output.publish(producer, prepared, began + OPEN_SECONDS)
             if positions:
-                producer.send_offsets(_offsets(positions), group(), began + OPEN_SECONDS - time.monotonic())
+                producer.send_offsets(offsets_of(positions), group(), began + OPEN_SECONDS - time.monotonic())
             asked = producer.ask_to_commit()
         except (KafkaError, NotAMemberError, ValueError) as error:
             self._abort(producer, error)
@@ -221,7 +221,3 @@ class Transactions:
             remedy = PARTITIONS
         told = f"{type(error).__name__}: {self._owner.describe(error)}"
         return transaction_refused(self._owner.transactional_id, told, remedy)
-
-
-def _offsets(positions: Positions) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {TopicPartition(*p): OffsetAndMetadata(at.offset, at.metadata, -1) for p, at in positions.items()}

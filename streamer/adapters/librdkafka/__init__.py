@@ -8,6 +8,7 @@ positions.py     committed positions, and where a partition begins
 reader.py        changelogs and input read outside the group
 columns.py       records as columns
 options.py       settings as this library takes them
+opening.py       clients opened, or refused with the option to mend
 failures.py      the library's errors, by what they mean to us
 """
 

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from streamer.adapters.librdkafka.columns import by_partition, columns
 from streamer.adapters.librdkafka.failures import REFUSALS, error_of, told
 from streamer.adapters.librdkafka.membership import Membership
+from streamer.adapters.librdkafka.opening import open_client
 from streamer.adapters.librdkafka.options import consumer_options, producer_options
 from streamer.adapters.librdkafka.output import Output
 from streamer.adapters.librdkafka.positions import Positions
@@ -67,7 +68,9 @@ class LibrdkafkaClient:
         Raises ConfigError for brokers that do not answer within `kafka.connect_timeout_seconds`, a topic that does
         not exist or has too few partitions, or an option that librdkafka does not take.
         """
-        options = consumer_options(self._kafka, self._on_error)
+        self._consumer = open_client(Consumer, self._kafka, consumer_options(self._kafka, self._on_error))
+        self._membership = Membership(self._consumer, on_revoke)
+        self._positions = Positions(self._consumer, self._kafka, self._input)
         ground = self._cluster.prepare()
         self._watch = InputWatch(ground.partitions, self._output.topic)
         self._batch_bytes = ground.batch_bytes
@@ -77,11 +80,8 @@ class LibrdkafkaClient:
         self._transactions = Transactions(self._open_producer, output, self._kafka, self._transactional_id)
         try:
             self._transactions.begin(self._kafka.connect_timeout_seconds)
-            self._consumer = Consumer(options)
         except KafkaException as problem:
             raise self._not_usable(error_of(problem)) from None
-        self._membership = Membership(self._consumer, on_revoke)
-        self._positions = Positions(self._consumer, self._kafka, self._input)
         self._membership.subscribe(list(self._input.topics))
 
     def poll(self, timeout_seconds: float, max_records: int) -> list[Records]:
@@ -171,8 +171,14 @@ class LibrdkafkaClient:
             self._consumer.close()
 
     def _open_producer(self) -> Producer:
-        options = producer_options(self._kafka, self._output, self._transactional_id, self._batch_bytes, self._on_error)
-        return Producer(options)
+        callbacks = {"error_cb": self._on_error, "on_delivery": self._on_failed_message}
+        options = producer_options(self._kafka, self._output, self._transactional_id, self._batch_bytes, callbacks)
+        producer: Producer = open_client(Producer, self._kafka, options)
+        return producer
+
+    def _on_failed_message(self, error: Any, message: object) -> None:
+        if self._transactions is not None:
+            self._transactions.message_failed(error, message)
 
     def _used(self) -> Consumer:
         if self._consumer is None:
@@ -223,8 +229,6 @@ class LibrdkafkaClient:
             self._fatal = error
 
     def _not_usable(self, error: Any) -> ConfigError:
-        if error.code() == KafkaError._INVALID_ARG:
-            return ConfigError(f"kafka.options: {self._told(error)}")
         behind = f" ({self._told(self._last_error)})" if self._last_error is not None else ""
         return ConfigError(
             f"kafka.bootstrap_servers: {self._kafka.bootstrap_servers!r} answered {self._told(error)}{behind}; "

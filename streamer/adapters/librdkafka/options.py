@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamer.errors import ConfigError
+from streamer.kafka.spelling import as_librdkafka
 from streamer.settings import KafkaSettings, OutputSettings
 
 Options = dict[str, Any]
@@ -44,36 +45,33 @@ FIXED_CONSUMER: Options = {
 }
 FIXED_PRODUCER: Options = {
     "acks": "all",
+    "delivery.report.only.error": True,
     "enable.idempotence": True,
     "message.max.bytes": MAX_MESSAGE_BYTES,
     "transaction.timeout.ms": int(TRANSACTION_TIMEOUT_SECONDS * 1000),
 }
 INSTEAD = {
     "auto.offset.reset": "input.start",
-    "compression.type": "output.compression",
     "compression.codec": "output.compression",
+    "compression.type": "output.compression",
 }
 OWN = {
     *FIXED_CONSUMER,
     *FIXED_PRODUCER,
     *INSTEAD,
     "allow.auto.create.topics",
-    "delivery.report.only.error",
+    "delivery.timeout.ms",
     "enable.gapless.guarantee",
     "group.protocol",
+    "group.remote.assignor",
+    "message.timeout.ms",
     "metadata.broker.list",
     "partitioner",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
     "request.required.acks",
     "transactional.id",
 }
-
-
-def check_options(kafka: KafkaSettings) -> None:
-    """ConfigError for an option that would break what the daemon promises."""
-    for name in kafka.client_options():
-        if name in OWN:
-            instead = f"; set {INSTEAD[name]} instead" if name in INSTEAD else "; remove it"
-            raise ConfigError(f"kafka.options.{name}: the daemon sets this itself{instead}")
 
 
 def consumer_options(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Options:
@@ -100,23 +98,27 @@ def producer_options(
     output: OutputSettings,
     transactional_id: str,
     batch_bytes: int,
-    on_error: Callable[[Any], None],
+    callbacks: Options,
 ) -> Options:
-    """For a transactional producer; `batch_bytes`: the largest batch that every topic it writes to takes."""
-    own: Options = {
-        "transactional.id": transactional_id,
-        "compression.type": output.compression,
-        "error_cb": on_error,
-    }
+    """For a transactional producer.
+
+    batch_bytes  the largest batch that every topic it writes to takes
+    callbacks    `error_cb` and `on_delivery`
+    """
+    own: Options = {"transactional.id": transactional_id, "compression.type": output.compression, **callbacks}
     options = PRODUCER | {"batch.size": BATCH_BYTES} | _given(kafka)
     options["batch.size"] = min(int(options["batch.size"]), batch_bytes)
     return COMMON | options | FIXED_PRODUCER | own
 
 
 def _given(kafka: KafkaSettings) -> Options:
-    check_options(kafka)
+    """What the operator set. Raises ConfigError for an option that would break what the daemon promises."""
+    options = as_librdkafka(kafka.client_options())
+    for name in options.keys() & OWN:
+        instead = f"; set {INSTEAD[name]} instead" if name in INSTEAD else "; remove it"
+        raise ConfigError(f"kafka.options.{name}: the daemon sets this itself{instead}")
     servers = ",".join(server.strip() for server in kafka.bootstrap_servers.split(","))
-    return {"bootstrap.servers": servers, **kafka.client_options()}
+    return {"bootstrap.servers": servers, **options}
 
 
 def _ignored(_error: object) -> None:

@@ -1,11 +1,11 @@
 """Messages handed to the library, which sends them on threads of its own.
 
-No delivery report is asked for: where any message of a transaction fails, librdkafka itself refuses to commit it
-(`rd_kafka_txn_op_commit_transaction`: `txn_dr_fails`), and says which error it was.
+Delivery reports are asked for where a message fails only: then librdkafka itself refuses to commit the transaction
+(`rd_kafka_txn_op_commit_transaction`: `txn_dr_fails`), and the report says why.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from streamer.delivery import Messages
 from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
 
 CHUNK = 10_000  # messages of one call: some milliseconds
+SLICE_SECONDS = 0.1  # between looks at whether a message has failed
 DRAIN_BYTES = 32 * 2**20  # handed over and perhaps not sent yet, before we wait for it: bounds the library's memory
 
 
@@ -45,14 +46,14 @@ class Output:
         letters = [letter for each in dead for letter in dead_letters(each)]
         return Prepared(messages, self.limit.fit(letters, may_look))
 
-    def publish(self, producer: Producer, prepared: Prepared, deadline: float) -> None:
-        """Hand everything over; raises KafkaException for what the library does not take."""
+    def publish(self, producer: Producer, prepared: Prepared, deadline: float, failed: Callable[[], Any]) -> None:
+        """Hand everything over; raises KafkaException for what the library does not take, or `failed` by then."""
         waiting = 0
         for messages in prepared.messages:
             for start in range(0, len(messages.values), CHUNK):
                 waiting += _send(producer, messages, slice(start, start + CHUNK))
                 if waiting > DRAIN_BYTES:
-                    flush(producer, deadline)
+                    flush(producer, deadline, failed)
                     waiting = 0
         for letter in prepared.letters:
             self._send_letter(producer, letter)
@@ -67,10 +68,18 @@ class Output:
         )
 
 
-def flush(producer: Producer, deadline: float) -> None:
-    """Return when all that was handed over is stored, or has failed; KafkaException when the time is over."""
-    if producer.flush(max(0.0, deadline - time.monotonic())):
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "brokers have not stored every message in time"))
+def flush(producer: Producer, deadline: float, failed: Callable[[], Any]) -> None:
+    """Return when all that was handed over is stored; KafkaException for what failed, or when the time is over.
+
+    failed  the error of a message that failed, if any did: the others may then wait forever for its number
+    """
+    while producer.flush(max(0.0, min(SLICE_SECONDS, deadline - time.monotonic()))):
+        if failed() is not None:
+            break
+        if time.monotonic() >= deadline:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "brokers have not stored every message in time"))
+    if failed() is not None:
+        raise KafkaException(failed())
 
 
 def _send(producer: Producer, messages: Messages, rows: slice) -> int:

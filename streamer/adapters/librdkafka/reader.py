@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamer.adapters.librdkafka.columns import columns
 from streamer.adapters.librdkafka.failures import NOT_ALLOWED, error_of, told
+from streamer.adapters.librdkafka.opening import open_client
 from streamer.adapters.librdkafka.options import reader_options
 from streamer.core.events import Partition, Records
 from streamer.delivery import DeliveryError, NotNowError
@@ -40,7 +41,7 @@ class LibrdkafkaLogReader:
     def seek(self, partition: Partition, offset: int) -> None:
         """Read this partition next, from the offset on."""
         if self._records is None:
-            self._records = Consumer(reader_options(self._kafka, "read_committed"))
+            self._records = self._open("read_committed")
         self._records.assign([TopicPartition(*partition, offset)])
         self._current, self._position = partition, offset
 
@@ -72,10 +73,14 @@ class LibrdkafkaLogReader:
     def _ends(self, what: str, partition: Partition) -> tuple[int, int]:
         # Offsets are asked for apart: a `read_committed` consumer is told the last stable offset instead of the end.
         if self._offsets is None:
-            self._offsets = Consumer(reader_options(self._kafka, "read_uncommitted"))
+            self._offsets = self._open("read_uncommitted")
         with self._answers(what, partition):
             begin, end = self._offsets.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_SECONDS)
         return int(begin), int(end)
+
+    def _open(self, isolation_level: str) -> Consumer:
+        consumer: Consumer = open_client(Consumer, self._kafka, reader_options(self._kafka, isolation_level))
+        return consumer
 
     @contextmanager
     def _answers(self, what: str, partition: Partition) -> Iterator[None]:

@@ -56,17 +56,22 @@ RECOVER_SECONDS = 5.0  # for a new producer to be let in; far below a poll inter
 
 TOLD_BEFORE_COMMIT = LASTING | NO_PARTITION | {KafkaError._INCONSISTENT}  # what messages fail with, before it is asked
 
+NOT_BY_A_MESSAGE = REFUSED_EPOCH | REBALANCING | {KafkaError.FENCED_INSTANCE_ID}
+PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # by our own abort
+
 Positions = Mapping[Partition, Position]
 
 
 class State(Enum):
     """What may be done with the producer.
 
-    FIT      another transaction; the library itself numbers anew what an aborted one left
+    FIT      another transaction
+    SPENT    its transaction is aborted; a message that failed leaves a gap in its numbering, so the next needs another
     UNKNOWN  nothing, until `recover`
     """
 
     FIT = auto()
+    SPENT = auto()
     UNKNOWN = auto()
 
 
@@ -86,6 +91,7 @@ class Transactions:
         self._transactional_id = transactional_id
         self._producer: Producer | None = None
         self._state = State.UNKNOWN
+        self._failed_message: Any = None
 
     def begin(self, limit_seconds: float) -> None:
         """Open a producer, and end what a predecessor of the same transactional id left. Raises KafkaException."""
@@ -124,10 +130,18 @@ class Transactions:
             except DeliveryError as error:
                 cause = error.__cause__
                 too_large = isinstance(cause, KafkaException) and error_of(cause).code() in TOO_LARGE
-                if not (too_large and self._state is State.FIT and prepared.letters):
+                if not (too_large and self._state is State.SPENT and prepared.letters):
                     raise
                 if not self._output.limit.refused():
                     raise
+
+    def _failed(self) -> Any:
+        return self._failed_message
+
+    def message_failed(self, error: Any, _message: object) -> None:
+        """Called by the library for a message that failed, and for no other."""
+        if self._failed_message is None and error.code() not in PURGED:
+            self._failed_message = error
 
     def abandon(self) -> None:
         """Give the producer up; what it has not sent stays unsent."""
@@ -137,19 +151,18 @@ class Transactions:
 
     def _attempt(self, prepared: Prepared, positions: Positions, group: Callable[[], bytes]) -> None:
         group()  # not a member: do not even begin
-        producer = self._producer
-        if producer is None or self._state is State.UNKNOWN:
-            raise OutcomeUnknownError("the producer is not to be used again before it is replaced")
+        producer = self._fit_producer()
         began = time.monotonic()
+        self._failed_message = None
         deadline = began + OPEN_SECONDS
         self._state = State.UNKNOWN  # until the end is known
         try:
             producer.begin_transaction()
-            self._output.publish(producer, prepared, deadline)
+            self._output.publish(producer, prepared, deadline, self._failed)
             if positions:
                 left = max(0.001, deadline - time.monotonic())
                 producer.send_offsets_to_transaction(_offsets(positions), group(), left)
-            flush(producer, deadline)
+            flush(producer, deadline, self._failed)
         except (KafkaException, BufferError, NotAMemberError) as problem:
             self._abort(producer, problem)
         try:
@@ -157,6 +170,17 @@ class Transactions:
         except KafkaException as problem:
             self._judge_commit(producer, problem)
         self._state = State.FIT
+
+    def _fit_producer(self) -> Producer:
+        if self._state is State.SPENT:
+            try:
+                self.recover()
+            except NotNowError as error:
+                self._state = State.SPENT
+                raise AbortedError(str(error)) from None
+        if self._producer is None or self._state is State.UNKNOWN:
+            raise OutcomeUnknownError("the producer is not to be used again before it is replaced")
+        return self._producer
 
     def _judge_commit(self, producer: Producer, problem: KafkaException) -> NoReturn:
         error = error_of(problem)
@@ -171,7 +195,7 @@ class Transactions:
         if not (isinstance(problem, KafkaException) and error_of(problem).fatal()):
             try:
                 producer.abort_transaction(ABORT_SECONDS)
-                self._state = State.FIT
+                self._state = State.SPENT
             except KafkaException as failed:
                 if error_of(failed).fatal():
                     problem = failed
@@ -181,6 +205,8 @@ class Transactions:
         if isinstance(problem, NotAMemberError):
             self._unless_aborted(str(problem))
             raise problem
+        if isinstance(problem, KafkaException) and error_of(problem).code() not in NOT_BY_A_MESSAGE:
+            problem = KafkaException(self._failed_message or error_of(problem))  # what followed is a consequence
         error: Any = error_of(problem) if isinstance(problem, KafkaException) else None
         code = error.code() if error is not None else None
         text = self._told(error) if error is not None else str(problem)

@@ -27,7 +27,11 @@ LARGE_TOPIC = {"max.message.bytes": 4 * 2**20}
 
 @pytest.fixture
 def settings(bootstrap, tmp_path, kafka_client):
-    """A configuration with topics and a group of its own, for the echo model."""
+    return configuration(bootstrap, tmp_path, kafka_client)
+
+
+def configuration(bootstrap, tmp_path, kafka_client):
+    """With topics and a group of its own, for the echo model."""
     model = models.save(models.echo(horizon=2), tmp_path / "echo.onnx")
     return {
         "model.path": str(model),
@@ -140,6 +144,26 @@ def test_a_signal_drains_and_the_next_run_goes_on_where_it_stopped(settings, tmp
         streamer.await_consumed(1)
         streamer.stop()
     assert [json.loads(r.value)["origin"] // HOUR for r in published(settings)] == [1, 2, 3]
+
+
+def test_a_signal_while_brokers_are_away_ends_it_with_0_and_the_next_run_loses_nothing(
+    make_cluster, tmp_path, kafka_client
+):
+    cluster = make_cluster()
+    cluster.start()
+    settings = configuration(cluster.bootstrap, tmp_path, kafka_client) | {"delivery.commit_interval_seconds": 3600}
+    send(settings, [Record(json.dumps(event("a", h)).encode()) for h in (1, 2)])
+    with running(tmp_path, settings) as streamer:
+        streamer.await_consumed(2)
+        cluster.brokers[0].kill()
+        assert streamer.get("/healthz") is not None
+        assert streamer.stop() == 0
+        assert "event=drain_cut_short" in streamer.log
+    cluster.brokers[0].start()
+    with running(tmp_path, settings) as streamer:
+        streamer.await_consumed(2)
+        assert streamer.stop() == 0
+    assert [json.loads(r.value)["origin"] // HOUR for r in published(settings)] == [1, 2]
 
 
 def test_a_signal_while_it_waits_for_a_broker_ends_it_at_once(settings, tmp_path):

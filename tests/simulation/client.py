@@ -10,6 +10,7 @@ from typing import Protocol
 from streamer.core.events import Partition, Records
 from streamer.delivery import (
     AbortedError,
+    FencedError,
     Messages,
     NotAMemberError,
     NotNowError,
@@ -42,13 +43,16 @@ class World(Protocol):
 class SimClient:
     """`streamer.delivery.KafkaClient`.
 
+    place    its fixed name in the group, if it has one
     deaf     polls in which it hears nothing of the group
     fails    whether the call at hand fails at its present place
     outcome  how the next commit goes: "" well; unknown and "done", "lost" or "late"
     """
 
-    def __init__(self, world: World, name: str, records_per_poll: int, late: list[Callable[[], None]]) -> None:
-        self._world, self.name, self._limit = world, name, records_per_poll
+    def __init__(
+        self, world: World, name: str, records_per_poll: int, late: list[Callable[[], None]], place: str = ""
+    ) -> None:
+        self._world, self.name, self._limit, self._place = world, name, records_per_poll, place
         self._broker = world.broker
         self.member, self.generation, self._epoch = 0, NOBODY, 0
         self.owned: set[Partition] = set()
@@ -63,7 +67,8 @@ class SimClient:
     def start(self, on_revoke: Callable[[], None]) -> None:
         self._on_revoke = on_revoke
         self._epoch = self._broker.initialise(self.name)
-        self.member = self._broker.group.enter()
+        if not self._place:  # a fixed name is taken when the process joins, after it has begun to produce
+            self.member = self._broker.group.enter()
 
     def poll(self, timeout_seconds: float, max_records: int) -> list[Records]:
         self.at("poll")
@@ -108,6 +113,11 @@ class SimClient:
             self._transact(output, positions)
         except TimedOutError:
             raise OutcomeUnknownError("the transaction took too long") from None
+        except FencedError:
+            self._check_place()
+            if not self._place:
+                raise
+            raise OutcomeUnknownError("too long, or somebody else") from None
 
     def _transact(self, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
         self.at("begin")
@@ -117,6 +127,7 @@ class SimClient:
         self._broker.check(self.name, self._epoch)
         if not self.knows_its_place():
             self._broker.end(transaction, self._epoch, "abort")
+            self._check_place()
             raise NotAMemberError(f"generation {self.generation}")
         transaction.positions.update(positions)
         self.at("commit", transaction)
@@ -138,8 +149,13 @@ class SimClient:
         return self.generation != NOBODY and self._broker.group.accepts(self.member, self.generation)
 
     def recover(self) -> None:
+        self._check_place()
         self.at("recover")
         self._epoch = self._broker.initialise(self.name)
+
+    def _check_place(self) -> None:
+        if self._place and self._broker.group.is_taken(self._place, self.member):
+            raise FencedError(f"{self._place!r} is another's")
 
     def lag(self) -> Mapping[Partition, int]:
         return {p: max(0, self._broker.log(p).end - offset) for p, offset in self._reading.items()}
@@ -167,8 +183,10 @@ class SimClient:
         if self.deaf:
             return
         if self.member not in group.members:
+            if self.member:
+                self._check_place()
             self._forget(set(self.owned))
-            self.member, self.generation = group.enter(), NOBODY
+            self.member, self.generation = group.enter(self._place), NOBODY
         for _ in range(3):
             if group.may_join(self.member):
                 group.join(self.member, self.owned)

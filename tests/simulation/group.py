@@ -22,15 +22,19 @@ class Group:
         self.members: dict[int, float | None] = {}  # when their process died, None while it lives
         self.joining = False
         self.turn = 0  # whose partitions come first
+        self._places: dict[str, int] = {}  # who has a fixed name
         self._joined: dict[int, frozenset[Partition]] = {}
         self._assignments: dict[int, frozenset[Partition]] = {}
         self._since = 0.0
         self._numbers = 0
 
-    def enter(self) -> int:
-        """A new member, which sets off a rebalance."""
+    def enter(self, name: str = "") -> int:
+        """A new member, which sets off a rebalance; one with a fixed name puts out whoever had it."""
         self._numbers += 1
         self.members[self._numbers] = None
+        if name:
+            self.members.pop(self._places.get(name, 0), None)
+            self._places[name] = self._numbers
         self.rebalance()
         return self._numbers
 
@@ -54,6 +58,10 @@ class Group:
     def assignment(self, member: int) -> frozenset[Partition] | None:
         """What a completed round gave to a member; told once."""
         return self._assignments.pop(member, None)
+
+    def is_taken(self, name: str, member: int) -> bool:
+        """Whether a fixed name is another member's."""
+        return self._places.get(name, member) != member
 
     def accepts(self, member: int, generation: int) -> bool:
         return member in self.members and generation == self.generation

@@ -47,6 +47,7 @@ PROFILES: Sequence[tuple[Mapping[str, float], Setup]] = (
     ({"unknown": 5, "late": 3, "feed": 3, "put_out": 1.5}, Setup(snapshot_interval_seconds=0.5)),
     ({"at": 8, "put_out": 3, "kill": 2, "start": 4}, Setup(max_replay_events=3, snapshot_interval_seconds=50)),
     ({"kill": 2, "start": 5, "give_up": 1}, Setup(names=("p0", "p1", "p0"))),  # zombies and their successors
+    ({"kill": 2, "start": 5, "give_up": 2, "wait": 2}, Setup(names=("p0", "p1", "p0"), static=True)),
     ({"feed": 12, "kill": 1.5}, Setup(max_streams=3, snapshot_share=0.05)),
     ({"at": 5, "rebalance": 3}, Setup(partitions=3, evict=False)),
 )  # fmt: skip

@@ -194,6 +194,29 @@ def test_a_successor_of_the_same_name_shuts_the_zombie_out(place):
     assert [type(e) for e in world.ended] == [FencedError]
 
 
+STATIC = replace(ONE, names=("p0", "p0"), static=True)
+
+
+@pytest.mark.parametrize("place", ["begin", "produce", "positions", "commit"])
+def test_a_member_of_a_fixed_name_that_was_too_slow_goes_on_while_the_name_is_its_own(place):
+    world = run(A, COMMIT, A, At(0, place, (Wait(11),)), COMMIT, A, COMMIT, setup=replace(STATIC, names=("p0",)))
+    assert ids(world) == [0, 1, 2]
+    assert world.ended == []
+
+
+@pytest.mark.parametrize("joins", [(Turn(1),), (), (Turn(1), Wait(9), Turn(1, 9))])
+@pytest.mark.parametrize("place", ["begin", "produce", "positions", "commit", "hold", "recover", "fetch", "poll"])
+def test_a_member_whose_fixed_name_another_takes_ends_and_the_other_goes_on(place, joins):
+    """In each place the successor has only begun to produce, or joined as well, or serves already."""
+    slow = At(0, "commit", (Unknown(0, "lost"),)) if place in ("hold", "recover", "fetch") else Wait(0)
+    world = run(A, COMMIT, A, slow, At(0, place, (Start(1), *joins)), Turn(0, 2), Turn(1, 3), Turn(0, 3), Wait(9),
+                Turn(1, 9), B, Turn(1, 9), setup=STATIC)  # fmt: skip
+    assert ids(world) == [0, 1, 2]
+    assert {type(e) for e in world.ended} == {FencedError}
+    assert world.processes[0] is None
+    assert world.processes[1] is not None
+
+
 def test_offsets_without_records_and_records_that_are_no_events_are_passed():
     world = run(Gap(0), A, Bad(0), Gap(0), COMMIT, Gap(0), Kill(0), Start(1), Turn(1, 9), B, Bad(0), Turn(1, 5))
     assert ids(world) == [1, 5]

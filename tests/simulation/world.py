@@ -54,6 +54,7 @@ class Setup:
     dead_letters: str = DEAD
     partitions: int = 2
     names: Sequence[str] = ("p0", "p1")
+    static: bool = False
     newer: Sequence[str] = ()
     warm_from_input_steps: int = 0
     evict: bool = True
@@ -90,7 +91,7 @@ class Process:
         self.holds = 0
         model, format_ = (OtherChain(), OTHER_FORMAT) if name in setup.newer else (Chain(), FORMAT)
         self.engine = world.new_engine(setup.max_streams, model)
-        self.client = SimClient(world, name, setup.records_per_poll, late)
+        self.client = SimClient(world, name, setup.records_per_poll, late, name if setup.static else "")
         reader = SimReader(self.client, world.broker, setup.records_per_read)
         topics = Topics(FORECASTS, setup.dead_letters, partial(changelog_of, GROUP))
         policy = SnapshotPolicy(setup.snapshot_interval_seconds, setup.snapshot_share, setup.max_replay_events)

@@ -66,7 +66,7 @@ class KafkaPythonClient:
         self._watch = InputWatch(ground.partitions, self._output.topic)
         self._batch_bytes = ground.batch_bytes
         limit = LetterLimit(ground.letter_bytes, self._cluster.largest_letter)
-        owner = Owner(self._transactional_id, bool(self._kafka.group_instance_id), self._explain.readable)
+        owner = Owner(self._transactional_id, self._explain.readable)
         self._transactions = Transactions(self._open_producer, Output(self._output.dead_letter_topic, limit), owner)
         with refusals(self._kafka):
             self._transactions.begin()

@@ -69,7 +69,6 @@ class Owner:
     """
 
     transactional_id: str
-    is_static: bool
     describe: Callable[[object], str]
 
 
@@ -164,8 +163,6 @@ class Transactions:
             open_until = began + OPEN_SECONDS + COMMIT_SECONDS
             producer.await_commit(asked, max(COMMIT_SECONDS, open_until - time.monotonic()))
         except KafkaError as error:
-            if self._owner.is_static and any(isinstance(reason, REFUSED_EPOCH) for reason in producer.reasons(error)):
-                raise self._fenced(error) from None
             raise OutcomeUnknownError(f"the answer to a commit: {self._owner.describe(error)}") from None
         self._state = State.FIT
 
@@ -195,10 +192,11 @@ class Transactions:
         if any(isinstance(reason, FencedInstanceIdError) for reason in reasons):
             raise self._fenced(error) from None
         if any(isinstance(reason, REFUSED_EPOCH) for reason in reasons):
-            # The coordinator refuses the epoch after a transaction that took too long, too. Nobody else has a random
-            # id, so then it was that; a name that was given to us, another process may have been given, too.
+            # The coordinator refuses the epoch after a transaction that took too long, too. Which it was, the group
+            # knows: `KafkaClient.recover` asks whether the place is still ours before it takes the next epoch, and a
+            # zombie that gets past that finds its positions refused: a transaction without positions is never sent.
             self._state = State.UNKNOWN
-            raise self._fenced(error) if self._owner.is_static else OutcomeUnknownError(told) from None
+            raise OutcomeUnknownError(told) from None
         if lasting := next((reason for reason in reasons if isinstance(reason, LASTING)), None):
             raise self._lasting(lasting) from lasting
         if isinstance(error, ValueError) or any(kind.__name__ in told for kind in TOLD_AS_TEXT):

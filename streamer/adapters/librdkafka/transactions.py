@@ -186,8 +186,6 @@ class Transactions:
         error = error_of(problem)
         if error.txn_requires_abort() and error.code() in TOLD_BEFORE_COMMIT:
             self._abort(producer, problem)
-        if error.code() in REFUSED_EPOCH and self._kafka.group_instance_id:
-            raise self._fenced(error) from None
         raise OutcomeUnknownError(f"the answer to a commit: {self._told(error)}") from None
 
     def _abort(self, producer: Producer, problem: Exception) -> NoReturn:
@@ -213,10 +211,11 @@ class Transactions:
         if code == KafkaError.FENCED_INSTANCE_ID:
             raise name_taken(self._kafka) from None
         if code in REFUSED_EPOCH:
-            # The coordinator refuses the epoch after a transaction that took too long, too. Nobody else has a random
-            # id, so then it was that; a name that was given to us, another process may have been given, too.
+            # The coordinator refuses the epoch after a transaction that took too long, too. Which it was, the group
+            # knows: `KafkaClient.recover` asks whether the place is still ours before it takes the next epoch, and a
+            # zombie that gets past that finds its positions refused: a transaction without positions is never sent.
             self._state = State.UNKNOWN
-            raise self._fenced(error) if self._kafka.group_instance_id else OutcomeUnknownError(text) from None
+            raise OutcomeUnknownError(text) from None
         if code in LASTING:
             raise self._lasting(error) from problem
         self._unless_aborted(text)

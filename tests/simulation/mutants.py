@@ -254,3 +254,33 @@ def the_revocation_knows_nothing_of_losses(patch: pytest.MonkeyPatch) -> None:
 
 def a_restore_takes_its_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("streamer.restore.LIMIT_SECONDS", float("inf"))
+
+
+def what_is_built_anew_takes_in_all_that_is_replayed(patch: pytest.MonkeyPatch) -> None:
+    begin = Engine.begin
+    patch.setattr(Engine, "begin", lambda self, partition, streams, offset: begin(self, partition, streams, 0))
+
+
+def a_partition_runs_before_what_was_built_is_saved(patch: pytest.MonkeyPatch) -> None:
+    end_replay = Restore._end_replay
+
+    def end(self: Any) -> None:
+        end_replay(self)
+        if self._task.saving:
+            self._go_live()
+
+    patch.setattr(Restore, "_end_replay", end)
+
+
+def what_was_not_built_anew_is_left_for_another_restore(patch: pytest.MonkeyPatch) -> None:
+    end_replay = Restore._end_replay
+
+    def end(self: Any) -> None:
+        end_replay(self)
+        self._task.voided.clear()
+
+    patch.setattr(Restore, "_end_replay", end)
+
+
+def a_name_that_is_taken_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SimClient, "_check_place", lambda self: None)

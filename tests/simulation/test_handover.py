@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from streamer.core.events import Partition
 from streamer.errors import StateError
 from tests.simulation.actions import Action, Compact, Feed, Kill, Start, Turn, Wait
 from tests.simulation.handover import check, watch
@@ -51,9 +52,10 @@ def test_forecasts_follow_from_the_input_and_the_turns_whatever_crashes(seed, st
 
 
 ONE = replace(TWO, partitions=1, snapshot_interval_seconds=50)
+CHANGELOG = Partition("group-events-changelog", 0)
 A, B = Feed(0, "a"), Feed(0, "b")
 NEWER = (Kill(0), Wait(40), Start(1))
-STEPS = (A, B, A, B, A, B)  # three of each
+STEPS = (A, B, Turn(0, 6), A, B, A, B)  # three of each, two of them not in a snapshot
 
 
 def changed(*before: Action, steps: int, setup: Setup = ONE) -> World:
@@ -93,6 +95,8 @@ def test_a_stream_without_an_event_so_far_back_is_forgotten_and_counted():
     world = changed(A, B, B, B, B, B, steps=2)
     world.run([Turn(1, 16), Wait(1), Turn(1, 5)])
     assert ages(world) == {"b": 4}
+    changelog = [(e.key, e.value) for e in world.broker.log(CHANGELOG).entries if not e.is_marker]
+    assert changelog[-1] == (b"a", None)
     assert count(world, "streamer_state_resets_total", reason="other_model") == 1
     assert count(world, "streamer_streams_rebuilt_total") == 1
 
@@ -123,19 +127,22 @@ def test_restored_streams_beyond_max_streams_are_built_all_the_same():
     assert ages(world) == {"a": 3, "b": 3}
 
 
-def test_nothing_is_forecast_before_everything_built_is_saved(monkeypatch):
-    monkeypatch.setattr("streamer.checkpoint.BOUNDARY_BYTES", 1)
+def test_nothing_is_forecast_before_everything_built_is_saved():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamer.checkpoint.BOUNDARY_BYTES", 1)
+        saved_before_any_forecast()
+
+
+def saved_before_any_forecast() -> None:
     world = World(replace(ONE, warm_from_input_steps=3))
     turns = watch(world)
     world.run([Start(0), Turn(0, 8), *STEPS, Turn(0, 6), *NEWER, Turn(1, 5), A, B, A])
     process = world.processes[1]
     assert process is not None
-    saved = 0
     while not process.daemon.ready()[0]:
         world.run([Turn(1)])
-        assert count(world, "streamer_forecasts_published_total") == 0
-        saved += 1
-    assert saved > 1
+    assert count(world, "streamer_forecasts_published_total") == 0
+    assert count(world, "streamer_snapshots_written_total") == 2
     world.run([Turn(1, 6), Wait(5)])
     check(world, turns)
     assert count(world, "streamer_forecasts_published_total") == 3

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from streamer.delivery import FencedError
-from tests.simulation import mutants, test_schedules
+from tests.simulation import mutants, test_handover, test_schedules
+from tests.simulation.actions import Turn
 from tests.simulation.kafka import TimedOutError
 
 NOTICED: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., None], tuple[object, ...]]] = [
@@ -70,6 +71,14 @@ NOTICED: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., None], t
      test_a_lost_partition_known_before_another_is_asked_back_stays_out_of_its_last_transaction, ()),
     (mutants.a_restore_takes_its_time,
      test_schedules.test_a_tombstone_cleaned_during_a_restore_brings_no_stream_back, ()),
+    (mutants.what_is_built_anew_takes_in_all_that_is_replayed,
+     test_handover.test_a_new_model_finds_its_streams_as_many_steps_old_as_it_is_told_to_go_back, (1, 1)),
+    (mutants.a_partition_runs_before_what_was_built_is_saved,
+     test_handover.test_nothing_is_forecast_before_everything_built_is_saved, ()),
+    (mutants.what_was_not_built_anew_is_left_for_another_restore,
+     test_handover.test_a_stream_without_an_event_so_far_back_is_forgotten_and_counted, ()),
+    (mutants.a_name_that_is_taken_is_not_asked_for,
+     test_schedules.test_a_member_whose_fixed_name_another_takes_ends_and_the_other_goes_on, ("commit", (Turn(1),))),
 ]  # fmt: skip
 
 

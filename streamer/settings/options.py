@@ -173,8 +173,8 @@ class KafkaSettings(Section):
     )
     options: dict[str, OptionValue] = Field(
         default={},
-        description="Passed on to the client library under its own names (TLS, SASL, …). Values are treated as "
-        "secrets and never shown.",
+        description="Passed on to the client library under its own names (TLS, SASL, …); `confluent` takes "
+        "kafka-python's names for them, too. Values are treated as secrets and never shown.",
     )
     connect_timeout_seconds: Annotated[float, Number, Unit("seconds")] = Field(
         default=15.0,

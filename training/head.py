@@ -42,6 +42,7 @@ class Head(nn.Module):
         gated = self.seasons and "gate" not in self.without
         self.gate = nn.Linear(width, len(self.seasons) * self.horizon) if gated else None
         self.outer = nn.Linear(width, self.levels * self.horizon)
+        self.sizes = [sum(sizes), past]
         self.stretch: Tensor  # of all widths, set once training is over: see `training.fit`
         self.register_buffer("stretch", torch.ones(1))
         self._start(levels, layers)
@@ -69,11 +70,11 @@ class Head(nn.Module):
         add       (N, 1)  added to each
         """
         level, spread, *changes = scales
-        seen = (window != 0).float()
-        inputs = [features]
-        if "window" not in self.without:
-            inputs.append((window - level) * seen / spread)
-        inner, skip = self.inner(torch.cat(inputs, dim=1)), add
+        seen = window.bool().float()
+        of_features, of_window = torch.split(self.inner.weight, self.sizes, dim=1)
+        inner, skip = nn.functional.linear(features, of_features, self.inner.bias), add
+        if "window" not in self.without:  # in units of spread, divided where there are fewer numbers
+            inner = inner + nn.functional.linear((window - level) * seen, of_window) / spread
         own = changes[-len(self.differences) :]
         for lag, layer, change in zip(self.seasons or [1], self.differences, own, strict=True):
             if sum(self.split):
@@ -108,28 +109,24 @@ class Head(nn.Module):
             season, leads = last, min(lag, self.horizon)
             for back in range(min(FALLBACK_SEASONS, self.window // lag), 0, -1):
                 begin = self.window - back * lag
-                earlier = window[:, begin : begin + leads]
-                season = torch.where(earlier != 0, earlier, season)
+                missing = 1 - seen[:, begin : begin + leads]  # where the window is 0; onnxruntime's Where is slow
+                season = window[:, begin : begin + leads] + missing * season
             repeats = -(-self.horizon // lag)
             bases.append(torch.cat([season] * repeats, dim=1)[:, : self.horizon] if repeats > 1 else season)
         return bases
 
     def _spread_out(self, out: Tensor, centre: Tensor, unit: Tensor) -> Tensor:
         """Increasing by construction: sums of positive widths, away from the median on either side."""
-        columns = torch.split(out, self.horizon, dim=1)
-        median = centre + columns[self.middle] * unit
+        median = centre + out[:, self.middle * self.horizon : (self.middle + 1) * self.horizon] * unit
         if self.levels == 1:
             return median
-        widths = torch.split(_positive(out), self.horizon, dim=1)
-        unit = unit * self.stretch
-        quantiles, width = [median], torch.zeros_like(median)
-        for step in reversed(widths[: self.middle]):
-            width = width + step
-            quantiles.insert(0, median - width * unit)
-        width = torch.zeros_like(median)
-        for step in widths[self.middle + 1 :]:
-            width = width + step
-            quantiles.append(median + width * unit)
+        widths = torch.split(_twice_positive(out), self.horizon, dim=1)
+        unit = unit * (0.5 * self.stretch)
+        quantiles = [median]
+        for width in reversed(widths[: self.middle]):
+            quantiles.insert(0, quantiles[0] - width * unit)
+        for width in widths[self.middle + 1 :]:
+            quantiles.append(quantiles[-1] + width * unit)
         return torch.cat(quantiles, dim=1)
 
 
@@ -141,9 +138,9 @@ def _mixed(gates: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
     return mixed
 
 
-def _positive(x: Tensor) -> Tensor:
-    """Squareplus, (x + √(x² + 4)) / 2: as smooth as softplus, without its exponential and logarithm."""
-    return (x + (x * x + 4).sqrt()) * 0.5
+def _twice_positive(x: Tensor) -> Tensor:
+    """Twice squareplus, x + √(x² + 4): as smooth as softplus, without its exponential and logarithm."""
+    return x + (x * x + 4).sqrt()
 
 
 def _inverse_positive(y: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Memory(nn.Module):
         first = value.gather(1, observed.argmax(dim=1, keepdim=True))
         here = torch.where(anchor[:, 1:] > 0, anchor[:, :1], first)
         line = torch.cat((ring, _encode((value - here).float(), observed)), dim=1)
-        seen = (line != 0).float()
+        seen = line.bool().float()
         count, level, variance = self._moments(line, seen)
         sums = self._habit(count, level + here, variance.sqrt(), habit)
         weight = sums[:, :1]
@@ -96,14 +96,13 @@ class Memory(nn.Module):
     def keep(self, recall: Recall, observed: Tensor, length: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """The state after step `length` (B,) of the block."""
         places = length.unsqueeze(1) + torch.arange(self.steps, device=length.device)
-        kept = recall.line.gather(1, places)
         last = length.unsqueeze(1) - 1
         level, spread = recall.level.gather(1, last), recall.spread.gather(1, last)
         shift = torch.where(level.abs() > FAR * spread, level * BESIDE, 0.0)
         known = torch.maximum(state[1][:, 1:], observed.amax(dim=1, keepdim=True).double())
         anchor = torch.cat((recall.anchor + shift.double(), known), dim=1)
         habit = recall.habit.gather(2, last.unsqueeze(1).expand(-1, 3, -1)).squeeze(2)
-        return [kept - shift * (kept != 0).float(), anchor, habit]
+        return [(recall.line - shift * recall.seen).gather(1, places), anchor, habit]
 
     def windows(self, line: Tensor, row: Tensor, step: Tensor) -> Tensor:
         """The windows (N, R) of a line (B, R + T) after `step` (N,) of its `row` (N,), newest value last."""

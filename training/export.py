@@ -129,12 +129,13 @@ def _clean(proto: onnx.ModelProto) -> None:
     proto.ClearField("doc_string")
     del proto.metadata_props[:]
     graphs = [proto.graph, *proto.functions]
-    for graph in graphs:
+    for graph in graphs:  # those inside of nodes are added as they are met
         graph.ClearField("doc_string")
         del graph.metadata_props[:]
         for node in graph.node:
             node.ClearField("doc_string")
             del node.metadata_props[:]
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         value.ClearField("doc_string")
         del value.metadata_props[:]

@@ -157,6 +157,10 @@ class LogReader(Protocol):
         """Read this partition next, from the offset on, `read_committed`; no other at the same time."""
         ...
 
+    def rest(self) -> None:
+        """Read nothing until the next `seek`: a library may read ahead by itself."""
+        ...
+
     def read(self, timeout_seconds: float) -> tuple[Records | None, int]:
         """Records that came in time, if any, and the position: beyond them, and beyond aborted ones and markers."""
         ...

@@ -281,6 +281,7 @@ class Restore:
 
     def _end_replay(self) -> None:
         """Say what starts fresh; live, or first the snapshots of what was built anew."""
+        self._reader.rest()
         self._task.position = self._task.committed = self._committed.offset
         self._task.rebuilt = self._end_rebuild()
         # The snapshots of what is left lack the events seen, and must not serve the model they are of again. Where
@@ -302,7 +303,8 @@ class Restore:
         rows, streams = self._engine.rows(partition), self._engine.arena.stream
         begun = rows[last_slot[rows] != NEVER]
         self._engine.drop(partition, [streams[row] for row in rows[last_slot[rows] == NEVER].tolist()])
-        rebuilt = np.array([row for row in begun.tolist() if streams[row] in self._unused], np.int64)
+        candidates = begun.tolist() if self._unused else []
+        rebuilt = np.array([row for row in candidates if streams[row] in self._unused], np.int64)
         for row in rebuilt.tolist():
             del self._unused[streams[row]]
         if len(rebuilt):

@@ -31,7 +31,7 @@ from streamer.core.ledger import Ledger
 from streamer.core.snapshot import SnapshotFormat, Snapshots
 from streamer.daemon import RESTORE_SLICE_SECONDS
 from streamer.delivery import KafkaClient, LogReader, Position
-from streamer.restore import Restore
+from streamer.restore import Restore, RestorePolicy
 from streamer.settings import KafkaSettings
 from streamer.tasks import Phase, Task, changelog_of
 from tests import models
@@ -109,7 +109,7 @@ def restore(reader: LogReader, source: str, model: OnnxModel, format_: SnapshotF
         begin = time.perf_counter()
         for number in range(PARTITIONS):
             task = Task(Partition(source, number), Ledger(engine.arena))
-            one = Restore(task, GROUP, client, reader, engine, format_)
+            one = Restore(task, RestorePolicy(GROUP), client, reader, engine, format_)
             while task.phase is not Phase.RUNNING:
                 one.slice(RESTORE_SLICE_SECONDS, time.monotonic())
         seconds = time.perf_counter() - begin

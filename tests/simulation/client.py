@@ -243,6 +243,9 @@ class SimReader:
     def seek(self, partition: Partition, offset: int) -> None:
         self._partition, self._position = partition, offset
 
+    def rest(self) -> None:
+        self._partition = Partition("", 0)
+
     def read(self, timeout_seconds: float) -> tuple[Records | None, int]:
         self._client.at("read")
         records, self._position = read(self._broker, self._partition, self._position, self._limit)

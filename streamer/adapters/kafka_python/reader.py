@@ -50,6 +50,10 @@ class KafkaPythonLogReader:
             self._records.assign([self._current])
         self._records.seek(self._current, offset)
 
+    def rest(self) -> None:
+        """Read nothing until the next `seek`: this library fetches only while it is asked."""
+        self._current = None
+
     def read(self, timeout_seconds: float) -> tuple[Records | None, int]:
         """Records that came in time, if any, and the position: beyond them, and beyond aborted ones and markers."""
         current = self._current

@@ -14,6 +14,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20  # how large a record may be is for its topic to 
 BATCH_BYTES = 1_000_000  # at most; a topic may take less
 QUEUED_KBYTES = 32 * 1024  # read ahead by the consumer, in all
 READER_QUEUED_KBYTES = 16 * 1024
+READER_WAIT_MS = 20  # a broker holds back its answer about an old partition, and the question about the next, so long
 SEND_KBYTES = 2 * 2**20  # never in the way: what waits is bounded by the transaction, and by `output.DRAIN_BYTES`
 SEND_MESSAGES = 10_000_000
 
@@ -88,6 +89,7 @@ def reader_options(kafka: KafkaSettings, isolation_level: str) -> Options:
         "group.id": kafka.group_id or "tidecast",
         "isolation.level": isolation_level,
         "queued.max.messages.kbytes": READER_QUEUED_KBYTES,
+        "fetch.wait.max.ms": READER_WAIT_MS,
         "error_cb": _ignored,
     }
     return COMMON | CONSUMER | _given(kafka) | FIXED_CONSUMER | own

@@ -45,6 +45,12 @@ class LibrdkafkaLogReader:
         self._records.assign([TopicPartition(*partition, offset)])
         self._current, self._position = partition, offset
 
+    def rest(self) -> None:
+        """Read nothing until the next `seek`."""
+        if self._records is not None:
+            self._records.unassign()
+        self._current = None
+
     def read(self, timeout_seconds: float) -> tuple[Records | None, int]:
         """Records that came in time, if any, and the position: beyond them, and beyond aborted ones and markers."""
         if self._current is None or self._records is None:

@@ -1,6 +1,7 @@
 """The command line: reads the settings and wires the parts; nothing else does."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,7 @@ from streamer.tasks import Task, changelog_of
 from streamer.watchdog import Watchdog, end_process
 from streamer.workers import Workers, check_workers, end_with_parent, of_worker, worker_command
 
+COLLECT_AFTER_OBJECTS = 100_000
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
 REQUIRED_FOR_STATE = ("kafka.group_id", "input.topics")
 READ_BY_REPLAY = ("model", "input", "output", "state")
@@ -187,8 +189,20 @@ def _serve(settings: Settings) -> None:
     interval = settings.delivery.commit_interval_seconds
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
+    _collect_seldom()
     with _http(settings.http, metrics, daemon), watchdog.watching():
         daemon.run(_stop_signal(daemon))
+
+
+def _collect_seldom() -> None:
+    """Look for cycles of garbage every few batches only: each makes tens of thousands of objects, none of them in one.
+
+    By default they are looked for every 700 objects, and what was there at the start each time that its share of all
+    has shrunk; that took 8 % of the daemon's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 
 def _kafka(settings: Settings) -> tuple[KafkaClient, LogReader]:

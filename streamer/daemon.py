@@ -1,14 +1,18 @@
 """The daemon's life, top to bottom: start → assign → restore → run → drain → stop.
 
     client.poll ─► engine.advance ─► Checkpoint ─► Committer, every delivery.commit_interval_seconds
+                        └── the next batch's, while brokers answer ──┘
 
 The loop is one thread. It owns the engine, the tasks and the client; HTTP threads only read its metrics and checks.
+A transaction's first attempt is made on another thread while the loop advances the next batch, which asks nothing of
+Kafka, and waited for before the client is used again: what it sends was copied at its boundary.
 While the group takes partitions away, the client's own thread finishes the transaction at hand; the loop waits then.
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 
@@ -40,12 +44,25 @@ MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
 MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
 
 
+Attempt = Callable[[], tuple[list[Part], float]]  # the shares that are committed for certain, and its seconds
+_OTHER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transaction")
+
+
+def on_another_thread(attempt: Attempt) -> Attempt:
+    """Begin an attempt; what is returned waits for it, and returns or raises what it did."""
+    return _OTHER_THREAD.submit(attempt).result
+
+
 @dataclass(frozen=True)
 class Clocks:
-    """Time as the daemon sees it: seconds that never go back, and seconds since the epoch."""
+    """Time as the daemon sees it: seconds that never go back, and seconds since the epoch; and what goes on beside.
+
+    beside  begins an attempt at a transaction and returns what waits for its result
+    """
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+    beside: Callable[[Attempt], Attempt] = on_another_thread
 
 
 class Daemon:
@@ -120,10 +137,13 @@ class Daemon:
         if self._committer.busy:  # begun when partitions were taken away
             self._finish(stop)
         delayed = bool(self._restores) and not self._restore()
-        if batch:
-            self._advance(batch)
         waiting = self._checkpoint.records
-        if self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch)):
+        due = self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch))
+        if batch and due:
+            self._commit_beside(batch, stop)
+        elif batch:
+            self._advance(batch)
+        elif due:
             self._commit(stop)
         self._metrics.assignment.lag_seen(self._client.lag(), self._now_ms())
         self._measure_state()
@@ -243,6 +263,19 @@ class Daemon:
             self._finish(stop)
         return begun
 
+    def _commit_beside(self, batch: Sequence[Records], stop: Event) -> None:
+        """Make what came before a batch durable while the batch is advanced."""
+        if not self._begin():
+            self._advance(batch)
+            return
+        wait = self._clocks.beside(self._attempt)
+        try:
+            self._advance(batch)
+        except BaseException:
+            wait()  # the client is not closed under it
+            raise
+        self._finish(stop, wait)
+
     def _begin(self, everything: bool = False) -> bool:
         now = self._last_commit = self._clocks.monotonic()
         parts = self._checkpoint.cut(self._tasks.values(), now, everything)
@@ -250,20 +283,27 @@ class Daemon:
             self._committer.begin(parts)
         return bool(parts)
 
-    def _finish(self, stop: Event) -> None:
+    def _attempt(self) -> tuple[list[Part], float]:
+        begun = self._clocks.monotonic()
+        return self._committer.attempt(), self._clocks.monotonic() - begun
+
+    def _finish(self, stop: Event, attempt: Attempt | None = None) -> None:
         """Attempt the transaction at hand, let the group rebalance and forget what went, and attempt it again.
 
         An attempt that fails turns the loop, but is no progress. Raises DeliveryError when the process is to stop and
         Kafka does not let it come to an end, and when the group goes on refusing it.
+
+        attempt  the first one, if it is being made already
         """
         waited = refused = 0.0
         while True:
             begun = self._clocks.monotonic()
-            done = self._committer.attempt()
+            done, seconds = (attempt or self._attempt)()
+            attempt = None
             self._metrics.process.turned()
             if done:
                 self._metrics.process.progressed()
-            self._report(done, self._clocks.monotonic() - begun)
+            self._report(done, seconds)
             if not self._committer.busy:
                 return
             self._client.hold(0.0 if done else RETRY_SECONDS)
@@ -298,8 +338,7 @@ class Daemon:
         if self._committer.is_unknown:
             return  # asking for committed positions is not possible on the client's own thread
         if self._committer.busy or self._begin():
-            begun = self._clocks.monotonic()
-            self._report(self._committer.attempt(), self._clocks.monotonic() - begun)
+            self._report(*self._attempt())
 
     def _report(self, parts: Sequence[Part], seconds: float) -> None:
         if not parts:

@@ -20,7 +20,7 @@ from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
 from streamer.core.engine import Engine
 from streamer.core.events import Partition
 from streamer.core.wire import ForecastEncoder
-from streamer.daemon import Clocks, Daemon
+from streamer.daemon import Attempt, Clocks, Daemon
 from streamer.delivery import DeliveryError, FencedError, Messages, Position
 from streamer.errors import StateError
 from streamer.restore import Restore, RestorePolicy
@@ -104,8 +104,17 @@ class Process:
         def restoring(task: Task) -> Restore:
             return WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)
 
-        clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock())
+        self.attempts = 0
+        clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock(), self.beside)
         self.daemon = Daemon(self.engine, self.client, self.checkpoint, restoring, self.metrics, 0.1, clocks)
+
+    def beside(self, attempt: Attempt) -> Attempt:
+        """Of two things at the same time, now the one and now the other is first."""
+        self.attempts += 1
+        if self.attempts % 2:
+            return attempt
+        result = attempt()
+        return lambda: result
 
     def restored(self, task: Task) -> None:
         if (

@@ -1,12 +1,13 @@
 """The daemon's life without a broker: what is committed, when, and what a rebalance or a signal changes."""
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from streamer.core.events import Partition, Records
-from streamer.daemon import HEALTHY_SECONDS
+from streamer.daemon import HEALTHY_SECONDS, on_another_thread
 from streamer.delivery import FencedError, NotAMemberError, NotNowError, Rebalance
 from streamer.errors import StateError
 from streamer.tasks import Phase, Task
@@ -74,8 +75,40 @@ def test_events_of_one_commit_interval_are_committed_together():
 
 def test_a_backlog_is_committed_before_the_interval_is_over(monkeypatch):
     monkeypatch.setattr("streamer.daemon.MAX_PENDING_BYTES", 300)
-    world, _ = live(*[A] * 3, Turn(0))
+    world, _ = live(*[A] * 3, Turn(0, 2))
     assert world.oracle.commits == 1
+
+
+@pytest.mark.parametrize("turns", [1, 2])  # the simulation lets now the batch, now the transaction be first
+def test_what_is_read_meanwhile_is_in_the_next_transaction(turns):
+    world, process = live(*[A, Turn(0), Wait(0.2)] * turns, B, Turn(0))
+    assert process.attempts == turns
+    assert [key for key, _ in visible(world, FORECASTS)] == [b"a"] * turns
+    world.run([Turn(0, 3)])
+    assert [key for key, _ in visible(world, FORECASTS)] == [b"a"] * turns + [b"b"]
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_transaction_that_fails_while_a_batch_is_advanced_goes_again_as_it_was(turns):
+    fails = At(0, "commit", (Fail(0),))
+    world, process = live(*[A, Turn(0), Wait(0.2)] * (turns - 1), A, Turn(0), Wait(0.2), fails, B, Turn(0))
+    assert [key for key, _ in visible(world, FORECASTS)] == [b"a"] * turns
+    assert count(process, "streamer_transactions_total", result="aborted") == 1
+
+
+def test_an_attempt_on_another_thread_gives_its_result_or_its_error():
+    here = threading.current_thread()
+
+    def attempt():
+        assert threading.current_thread() is not here
+        return [], 0.5
+
+    def refused():
+        raise FencedError("a successor")
+
+    assert on_another_thread(attempt)() == ([], 0.5)
+    with pytest.raises(FencedError, match="a successor"):
+        on_another_thread(refused)()
 
 
 def test_an_idle_daemon_commits_nothing():

@@ -26,11 +26,10 @@ from streamer.adapters.machine import memory_bytes
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
-from streamer.assembly import engine_for
+from streamer.assembly import encoder_for, engine_for
 from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
 from streamer.core.contract import Block
 from streamer.core.snapshot import SnapshotFormat
-from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Daemon
 from streamer.delivery import KafkaClient, LogReader
 from streamer.demo.command import keyed_events, run_demo, write_events
@@ -171,11 +170,11 @@ def _serve(settings: Settings) -> None:
         metrics.model.block_advanced(block, seconds)
         metrics.process.turned()  # a batch of long gaps takes its time, and is no standstill
 
-    engine = engine_for(TimedModel(model, on_block), settings.input, settings.state)
+    engine = engine_for(TimedModel(model, on_block), settings.input, settings.state, settings.output.every)
     format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
     group = settings.kafka.group_id
     topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
-    encoder = ForecastEncoder(model.manifest, settings.output.digits, forecast_writer())
+    encoder = encoder_for(model.manifest, settings.output, forecast_writer())
     state = settings.state
     policy = SnapshotPolicy(state.snapshot_interval_seconds, state.snapshot_share, state.max_replay_events)
     checkpoint = Checkpoint(engine, encoder, format_, topics, policy)
@@ -255,9 +254,9 @@ def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
     settings = load_settings(["--model.path", options.model, *flags], os.environ, required=(), reads=READ_BY_REPLAY)
     refuse_record_fields(settings.input.fields)
     model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
-    engine = engine_for(model, settings.input, settings.state)
+    engine = engine_for(model, settings.input, settings.state, settings.output.every)
     name = "stdin" if options.input == STANDARD else Path(options.input).name
-    encoder = ForecastEncoder(model.manifest, settings.output.digits, forecast_writer())
+    encoder = encoder_for(model.manifest, settings.output, forecast_writer())
     with open_input(options.input) as source, open_output(options.output, options.input) as sink:
         tally = replay(engine, encoder, read_records(source, name, settings.input.max_record_bytes), sink)
     print(tally, file=sys.stderr)

@@ -8,25 +8,32 @@ from streamer.core.decoding import Decoder, Limits
 from streamer.core.engine import Engine
 from streamer.core.fields import KEY, TIMESTAMP, Layout, Path
 from streamer.core.timegrid import TimeGrid
+from streamer.core.wire import ForecastEncoder, Writer, write_lines
 from streamer.errors import ConfigError
-from streamer.settings import InputFields, InputSettings, StateSettings
+from streamer.settings import InputFields, InputSettings, OutputSettings, StateSettings
 
 HOUR_MS = 3_600_000
 
 
-def engine_for(model: Model, events: InputSettings, state: StateSettings) -> Engine:
-    """An engine without streams.
+def engine_for(model: Model, events: InputSettings, state: StateSettings, every: int = 1) -> Engine:
+    """An engine without streams; every: `output.every`.
 
     Raises ConfigError where a setting does not fit the model, or the machine has too little memory for it.
     """
     manifest = model.manifest
     if problems := list(_unknown_fields(events.fields, manifest)):
         raise ConfigError("\n".join(problems))
+    if every > 1 and manifest.step_ms is None:
+        raise ConfigError(
+            f"output.every: found {every}, but the model {manifest.model_id} has no regular grid to count on, "
+            "expected 1; leave it out, or use a model with a step"
+        )
     grid = TimeGrid.of(
         manifest,
         nearest=events.slot == "nearest",
         max_gap_steps=events.max_gap_steps,
         idle_ms=round(state.idle_seconds * 1000),
+        every=every,
     )
     try:
         return Engine(model, grid, decoder_for(manifest, events), state.max_streams)
@@ -36,6 +43,27 @@ def engine_for(model: Model, events: InputSettings, state: StateSettings) -> Eng
             f"state.max_streams: found {state.max_streams}, which needs {state.max_streams * each / 2**30:,.1f} GiB "
             f"({each} bytes for each stream of this model), expected no more than this machine can reserve; lower it"
         ) from None
+
+
+def encoder_for(manifest: Manifest, output: OutputSettings, write: Writer = write_lines) -> ForecastEncoder:
+    """The encoder of a model's forecasts, of those leads and levels that are wanted.
+
+    Raises ConfigError for a lead or a level that the model does not have.
+    """
+    has_levels = ", ".join(map(repr, manifest.levels))
+    problems = [
+        f"output.leads: found {lead}, expected leads of the model {manifest.model_id}, 1 to {manifest.horizon}"
+        for lead in output.leads
+        if lead > manifest.horizon
+    ]
+    problems += [
+        f"output.levels: found {level!r}, expected levels of the model {manifest.model_id}: {has_levels}"
+        for level in output.levels
+        if level not in manifest.levels
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return ForecastEncoder(manifest, output.digits, write, output.leads, output.levels)
 
 
 def decoder_for(manifest: Manifest, events: InputSettings) -> Decoder:

@@ -120,11 +120,12 @@ class Checkpoint:
     def add(self, task: Task, forecasts: Forecasts, now: float) -> None:
         """Everything that became of some records of a task, at `now` in seconds."""
         output = self._output.setdefault(task, _Output())
-        output.keys += [stream.encode() for stream in forecasts.stream]
-        encoded = self._encoder.encode(forecasts)
+        published = forecasts.published()
+        output.keys += [stream.encode() for stream in published.stream]
+        encoded = self._encoder.encode(published)
         output.values += encoded
         output.bytes += sum(map(len, encoded))
-        output.record_times.append(forecasts.record_times)
+        output.record_times.append(published.record_times)
         output.records += len(forecasts.records)
         if self._topics.dead_letters:
             records = forecasts.records

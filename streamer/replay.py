@@ -54,7 +54,7 @@ def replay(
     sink: BinaryIO,
     watch: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Tally:
-    """Forecast every accepted event of a source and write the forecasts as lines.
+    """Forecast every accepted event of a source and write the wanted forecasts as lines.
 
     watch  sees each batch's outcome as it is written
     """
@@ -62,7 +62,7 @@ def replay(
     for records in source:
         outcome = engine.advance([records])
         for forecasts in outcome.forecasts:
-            sink.writelines(line + b"\n" for line in encoder.encode(forecasts))
+            sink.writelines(line + b"\n" for line in encoder.encode(forecasts.published()))
         sink.flush()
         tally.add(outcome)
         watch(outcome)

@@ -35,6 +35,7 @@ def forecasts(
         index < 0,
         np.full(n, origin),
         np.arange(n) > 0,
+        np.ones(n, bool),
         np.asarray(quantiles, np.float32),
         [],
     )

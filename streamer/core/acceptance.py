@@ -24,6 +24,7 @@ class Accepted:
     starts  (n,)      whether a run must begin at the event
     fresh   (n,)      whether the stream's state starts fresh at the event
     born    (n,)      whether the event begins a new stream, or one anew that was silent for too long
+    wanted  (n,)      whether the event's forecast is published
     values  (n, 1+P)  target and covariates, NaN where missing
     codes   (n, C)    static codes in force at the event
     """
@@ -35,6 +36,7 @@ class Accepted:
     starts: Mask
     fresh: Mask
     born: Mask
+    wanted: Mask
     values: npt.NDArray[np.float64]
     codes: Ints
 
@@ -75,7 +77,8 @@ def accept(judged: Judgement, row: Ints, slot: Ints, parts: Sequence[Events], gr
     codes = _codes_in_force(first | born, given, known)
     starts = first | fresh
     starts[1:] |= (codes[1:] != codes[:-1]).any(axis=1)
-    return Accepted(row, first, slot, steps, starts, fresh, born, values, codes)
+    wanted = grid.publishes(slot, previous)
+    return Accepted(row, first, slot, steps, starts, fresh, born, wanted, values, codes)
 
 
 def _codes_in_force(begins: Mask, given: Ints, known: Ints) -> Ints:

@@ -10,9 +10,12 @@ from streamer.core.timegrid import NEVER, Ints, Judgement, Mask, TimeGrid
 
 
 class Arrivals:
-    """The judgement of a batch's events, back in the order in which they came."""
+    """The judgement of a batch's events, back in the order in which they came.
 
-    def __init__(self, row: Ints, slot: Ints, judged: Judgement, grid: TimeGrid) -> None:
+    wanted  (m,)  of the accepted events, stream by stream, whether the forecast is published
+    """
+
+    def __init__(self, row: Ints, slot: Ints, judged: Judgement, grid: TimeGrid, wanted: Mask) -> None:
         n = len(slot)
         self._row, self._slot, self._grid = row, slot, grid
         self._accepted, self._duplicate = np.zeros(n, bool), np.zeros(n, bool)
@@ -21,6 +24,7 @@ class Arrivals:
         self._duplicate[judged.order] = judged.duplicate
         self._previous[judged.order] = judged.previous
         self._place[judged.order] = np.cumsum(judged.accepted) - 1
+        self._wanted, self._published = wanted, np.cumsum(wanted) - 1
 
     def forecasts(
         self, records: Records, events: Events, begin: int, warm: Mask, quantiles: npt.NDArray[np.float32]
@@ -30,6 +34,7 @@ class Arrivals:
         accepted = self._accepted[here]
         at = np.flatnonzero(accepted)
         place = self._place[here][at]
+        wanted = self._wanted[place]
         refused = [self._refusal(int(events.index[i]), begin + i) for i in np.flatnonzero(~accepted).tolist()]
         return Forecasts(
             records,
@@ -39,7 +44,8 @@ class Arrivals:
             self._previous[here][at] == NEVER,
             self._grid.times(self._slot[here][at]),
             warm[place],
-            quantiles[place],
+            wanted,
+            quantiles[self._published[place[wanted]]],
             sorted(events.rejected + refused, key=lambda rejection: rejection.index),
         )
 

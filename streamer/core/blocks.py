@@ -33,7 +33,7 @@ class Run:
     row     (B,)  arena rows, each once
     fresh   (B,)  whether the row's state starts as all zeros
     first   (B,)  the row's first step, counted over the whole batch
-    events  (N,)  the events whose forecasts the block emits, as positions in `Accepted`
+    events  (N,)  the events whose forecasts the block emits, as positions among the wanted ones of `Accepted`
     """
 
     row: Ints
@@ -57,7 +57,8 @@ class Steps:
         self.observed[self.last] = ~missing
         self.event = np.full(total, GAP, np.int64)
         if emit:
-            self.event[self.last] = np.arange(len(accepted))
+            wanted = self.last[accepted.wanted]
+            self.event[wanted] = np.arange(len(wanted))
         back = np.repeat(self.last, accepted.steps) - np.arange(total)
         self.time = grid.times(np.repeat(accepted.slot, accepted.steps) - (back if grid.step_ms else 0))
         self._accepted = accepted

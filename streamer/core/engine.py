@@ -71,7 +71,7 @@ class Engine:
         quantiles, broken = step(self.model, self.arena, self.grid, accepted)
         age = self._remember(accepted, broken)
 
-        arrivals = Arrivals(row, slot, judged, self.grid)
+        arrivals = Arrivals(row, slot, judged, self.grid, accepted.wanted)
         warm = age >= self.model.manifest.warmup_steps
         ends = np.cumsum([len(events.stream) for events in parts])
         forecasts = [

@@ -1,6 +1,7 @@
 """What comes out of the engine: a forecast for every accepted event, a reason for every other record."""
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ class Forecasts:
     born       (n,)       whether the event began its stream, or began it anew
     origin     (n,)       int64 UTC epoch milliseconds
     warm       (n,)       whether the stream has seen `warmup_steps` since its state was fresh
-    quantiles  (n, H, Q)  float32, stream units; NaN where the model gave nothing finite even from a fresh state
+    wanted     (n,)       whether the forecast is published
+    quantiles  (m, H, Q)  of the m wanted: float32, stream units; NaN where the model gave nothing finite even from a
+                          fresh state
     rejected              the other records, each with its reason
     """
 
@@ -31,11 +34,30 @@ class Forecasts:
     born: Mask
     origin: Ints
     warm: Mask
+    wanted: Mask
     quantiles: npt.NDArray[np.float32]
     rejected: list[Rejection]
 
     def __len__(self) -> int:
         return len(self.stream)
+
+    def published(self) -> "Forecasts":
+        """These without the events whose forecasts are not wanted, and without rejections."""
+        wanted = self.wanted
+        if wanted.all() and not self.rejected:
+            return self
+        return Forecasts(
+            self.records,
+            self.index[wanted],
+            list(compress(self.stream, wanted.tolist())),
+            self.row[wanted],
+            self.born[wanted],
+            self.origin[wanted],
+            self.warm[wanted],
+            wanted[wanted],
+            self.quantiles,
+            [],
+        )
 
     @property
     def offsets(self) -> Ints:

@@ -29,12 +29,13 @@ class Broken:
 def step(
     model: Model, arena: Arena, grid: TimeGrid, accepted: Accepted, emit: bool = True
 ) -> tuple[npt.NDArray[np.float32], list[Broken]]:
-    """Advance every stream by its steps; quantiles (n, H, Q) in the order of the accepted events.
+    """Advance every stream by its steps; quantiles (m, H, Q) of the wanted events, in their order.
 
-    emit  False saves the forecasts: n is 0
+    emit  False saves the forecasts: m is 0
     """
     manifest, signature = model.manifest, model.signature
-    quantiles = np.empty((len(accepted) if emit else 0, manifest.horizon, len(manifest.levels)), np.float32)
+    count = int(accepted.wanted.sum()) if emit else 0
+    quantiles = np.empty((count, manifest.horizon, len(manifest.levels)), np.float32)
     broken: list[Broken] = []
     events_before = steps_before = 0
     for part in accepted.parts(MAX_LAID_OUT_STEPS):
@@ -43,7 +44,7 @@ def step(
             result, resets = _advance_block(model, arena, run, block)
             quantiles[events_before + run.events] = result
             broken += [replace(b, step=steps_before + b.step, begins=steps_before + b.begins) for b in resets]
-        events_before += len(part)
+        events_before += int(part.wanted.sum())
         steps_before += len(steps.event)
     return quantiles, broken
 

@@ -25,6 +25,7 @@ class TimeGrid:
     """step_ms None is the per-event grid; nearest rounds to the closest slot, for clocks that jitter.
 
     idle_slots  silence after which a stream is forgotten, in slots of its partition's progress; None: never
+    every       a stream's forecasts are published once in so many slots
     """
 
     step_ms: int | None
@@ -32,12 +33,15 @@ class TimeGrid:
     nearest: bool = False
     max_gap_steps: int = 168
     idle_slots: int | None = None
+    every: int = 1
 
     @classmethod
-    def of(cls, manifest: Manifest, *, nearest: bool, max_gap_steps: int, idle_ms: int = 0) -> "TimeGrid":
+    def of(
+        cls, manifest: Manifest, *, nearest: bool, max_gap_steps: int, idle_ms: int = 0, every: int = 1
+    ) -> "TimeGrid":
         """The grid of a model; idle_ms 0: no stream is ever forgotten."""
         idle_slots = idle_ms // (manifest.step_ms or 1) if idle_ms else None
-        return cls(manifest.step_ms, manifest.offset_ms, nearest, max_gap_steps, idle_slots)
+        return cls(manifest.step_ms, manifest.offset_ms, nearest, max_gap_steps, idle_slots, every)
 
     def slots(self, ts: Ints) -> Ints:
         """The slot of each time, UTC epoch milliseconds."""
@@ -61,6 +65,20 @@ class TimeGrid:
         distance = slots - np.where(new, slots - 1, previous)
         fresh = new | (distance - 1 > self.max_gap_steps)
         return np.where(fresh, 1, distance), fresh
+
+    def publishes(self, slots: Ints, previous: Ints) -> Mask:
+        """Whether each accepted event's forecast is published: the first of its stream in each period of slots.
+
+        previous  the slot of the stream's accepted event before, NEVER for none
+
+        Periods of `every` slots are counted from the epoch, so all streams publish at the same times, and what is
+        published depends on nothing but a stream's own slots: not on batches, restarts, or states that broke. Where
+        a period's first slot has no event, its next event stands in.
+        """
+        if self.every == 1:
+            return np.ones(len(slots), bool)
+        new = previous == NEVER
+        return np.asarray(new | (slots // self.every != np.where(new, 0, previous) // self.every))
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,25 +99,45 @@ class ForecastEncoder:
 
     digits  significant digits of a forecast's largest number, as `rounding` says; 0: every number in full
     write   writes the lines: `write_lines`, or another that writes the same
+    leads   those to publish, of 1 … H; empty: all
+    levels  those to publish, of the manifest's; empty: all
     """
 
-    def __init__(self, manifest: Manifest, digits: int = DIGITS, write: Writer = write_lines) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        digits: int = DIGITS,
+        write: Writer = write_lines,
+        leads: Sequence[int] = (),
+        levels: Sequence[float] = (),
+    ) -> None:
+        self._leads = [lead - 1 for lead in sorted(leads)] or None
+        kept = [i for i, level in enumerate(manifest.levels) if not levels or level in levels]
+        self._kept_levels = kept if levels else None
         step = "null" if manifest.step_ms is None else str(manifest.step_ms)
         model = orjson.dumps(manifest.model_id).decode()
-        middle = f',"step_ms":{step},"model":{model},"warm":%s,"quantiles":{{'
-        self._cold, self._warm = (middle % "false").encode(), (middle % "true").encode()
-        self._levels = tuple(f'{"]," if i else ""}"{level!r}":['.encode() for i, level in enumerate(manifest.levels))
+        told = f',"leads":{orjson.dumps(sorted(leads)).decode()}' if leads else ""
+        before, after = f',"step_ms":{step},"model":{model},"warm":', f'{told},"quantiles":{{'
+        self._cold, self._warm = (f"{before}{word}{after}".encode() for word in ("false", "true"))
+        self._levels = tuple(
+            f'{"]," if i else ""}"{level!r}":['.encode() for i, level in enumerate(manifest.levels[k] for k in kept)
+        )
         self._digits = digits
         self._write = write
 
     def encode(self, forecasts: Forecasts) -> Sequence[bytes]:
-        """One JSON object per accepted event, in record order."""
+        """One JSON object per event, in record order; the forecasts of all of them are wanted."""
         if not len(forecasts):
             return []
         topic, number = forecasts.records.partition
         head = b'{"id":%b-%d-' % (orjson.dumps(topic)[:-1], number)
         frame = Frame(head, b'","stream":', b',"origin":', self._cold, self._warm, self._levels, b"]}}")
-        quantiles = np.ascontiguousarray(forecasts.quantiles)
+        quantiles = forecasts.quantiles
+        if self._leads is not None:
+            quantiles = quantiles[:, self._leads]
+        if self._kept_levels is not None:
+            quantiles = quantiles[:, :, self._kept_levels]
+        quantiles = np.ascontiguousarray(quantiles)
         names = msgspec.json.Encoder().encode_lines(forecasts.stream)  # JSON has no bare line feeds
         places = decimals(quantiles, self._digits)
         return self._write(frame, Lines(forecasts.offsets, names, forecasts.origin, forecasts.warm, quantiles, places))

@@ -143,6 +143,19 @@ class OutputSettings(Section):
         description="Compression of what is published. `zstd` and `gzip` make it smaller and cost more CPU; "
         "`none` costs network and disk.",
     )
+    every: Annotated[int, Number, Unit("steps")] = Field(
+        default=1,
+        ge=1,
+        le=1_000_000,
+        description="Publish a stream's forecast once in so many steps, counted from the epoch; every event still "
+        "advances its stream. Where a period's first step has no event, its next one stands in.",
+    )
+    leads: Annotated[tuple[Annotated[int, Number, Field(ge=1)], ...], Distinct] = Field(
+        default=(), description="Leads to publish; empty: all that the model has, 1 to its horizon."
+    )
+    levels: Annotated[tuple[Annotated[float, Number, Field(gt=0, lt=1)], ...], Distinct] = Field(
+        default=(), description="Levels to publish; empty: all that the model has."
+    )
     digits: Annotated[int, Number, Unit("digits")] = Field(
         default=6,
         ge=0,

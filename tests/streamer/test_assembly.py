@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from streamer.adapters.onnx_session import OnnxModel
-from streamer.assembly import engine_for
+from streamer.assembly import encoder_for, engine_for
 from streamer.core.contract import StateSpec
 from streamer.errors import ConfigError
-from streamer.settings import InputSettings, StateSettings
+from streamer.settings import InputSettings, OutputSettings, StateSettings
 from tests import models
 
 STATE = StateSettings(max_streams=10)
@@ -70,3 +70,23 @@ def test_more_streams_than_memory_can_be_reserved_for_are_refused_with_their_siz
     message = refusal(huge, InputSettings(), StateSettings(max_streams=1_000_000_000))
     assert message.startswith("state.max_streams: found 1000000000, which needs 7,812,5")
     assert message.endswith("expected no more than this machine can reserve; lower it")
+
+
+def test_forecasts_cannot_be_thinned_where_there_is_no_grid_to_count_on(tmp_path):
+    design = models.echo(step_ms=None)
+    per_event = OnnxModel(str(models.save(design, tmp_path / "echo.onnx")))
+    assert engine_for(per_event, InputSettings(), STATE, every=1).grid.every == 1
+    with pytest.raises(
+        ConfigError, match=r"output\.every: found 12, but the model .* has no regular grid .*expected 1"
+    ):
+        engine_for(per_event, InputSettings(), STATE, every=12)
+
+
+def test_leads_and_levels_that_the_model_does_not_have_are_refused_all_at_once(model):
+    horizon, levels = model.manifest.horizon, model.manifest.levels
+    encoder_for(model.manifest, OutputSettings(leads=(1, horizon), levels=levels[:1]))
+    with pytest.raises(ConfigError) as error:
+        encoder_for(model.manifest, OutputSettings(leads=(1, horizon + 1), levels=(levels[0], 0.123)))
+    assert f"output.leads: found {horizon + 1}, expected leads of the model" in str(error.value)
+    assert "output.levels: found 0.123, expected levels of the model" in str(error.value)
+    assert ", ".join(map(repr, levels)) in str(error.value)

@@ -113,3 +113,14 @@ def test_a_full_standard_output_ends_it_with_2_and_one_message(model, events):
     assert done.stderr == (
         "streamer replay: standard output: cannot write to its end: No space left on device; name another file\n"
     )
+
+
+def test_output_settings_hold_for_a_replay_too(model, events, tmp_path):
+    output = tmp_path / "forecasts.jsonl"
+    arguments = ["replay", "--model", model, "--input", str(events), "--output", str(output)]
+    assert main([*arguments, "--output.every", "3", "--output.leads", "1", "--output.levels", "0.5"]) == 0
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(f["id"], f["leads"], f["quantiles"]) for f in found] == [
+        ("events.jsonl-0-0", [1], {"0.5": [6.0]}),
+        ("events.jsonl-0-1", [1], {"0.5": [8.0]}),
+    ]

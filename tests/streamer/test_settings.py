@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from threading import Thread
-from typing import Literal, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 from pydantic import ValidationError
@@ -216,7 +216,12 @@ def _type_text(option):
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in option.arguments)
     kinds = {int: "whole number", float: "number", float | None: "number or null", str: "text"}
-    return kinds.get(annotation, "mapping" if option.is_mapping else "list of names")
+    if option.is_list:
+        element = option.arguments[0]
+        while get_origin(element) is Annotated:
+            element = get_args(element)[0]
+        return {int: "list of whole numbers", float: "list of numbers"}.get(element, "list of names")
+    return kinds.get(annotation, "mapping")
 
 
 def with_table(text):

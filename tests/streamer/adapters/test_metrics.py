@@ -57,6 +57,7 @@ def outcome(accepted, reasons=(), cold=0):
         born=np.zeros(accepted, bool),
         origin=np.zeros(accepted, np.int64),
         warm=np.arange(accepted) >= cold,
+        wanted=np.ones(accepted, bool),
         quantiles=np.zeros((accepted, 1, 1), np.float32),
         rejected=rejected,
     )

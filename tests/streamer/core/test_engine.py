@@ -357,3 +357,61 @@ def test_a_forecast_knows_its_records_kafka_timestamp(echo):
     assert f.record_times.tolist() == [5 * HOUR, 7 * HOUR]
     (f,) = new_engine(echo).advance([records(log)]).forecasts
     assert f.record_times.tolist() == [-1, -1]
+
+
+@given(log=some_log, sizes=some_sizes, every=st.integers(2, 9), restart=st.integers(0, 60))
+def test_thinned_forecasts_are_the_first_of_each_stream_in_each_period(echo, log, sizes, every, restart):
+    """However the log is cut, and over a restart from snapshots, too; the states are those of all events."""
+
+    def thinned():
+        eng = new_engine(echo, max_gap_steps=MAX_GAP)
+        eng.grid = replace(eng.grid, every=every)
+        return eng
+
+    eng = thinned()
+    found, rejected = [], []
+    for part in batches(log, sizes):
+        if len(found) > restart:
+            eng, restart = restarted(eng, thinned()), len(log)
+        (forecasts,) = eng.advance([part]).forecasts
+        published = forecasts.published()
+        offsets = [part.offsets[i] for i in published.index.tolist()]
+        columns = (published.stream, published.origin.tolist(), published.warm.tolist(), published.quantiles)
+        found += [Seen(f"events-0-{o}", *row) for o, row in zip(offsets, zip(*columns, strict=True), strict=True)]
+        rejected += [(part.offsets[r.index], r.reason) for r in forecasts.rejected]
+        assert len(forecasts) + len(forecasts.rejected) == len(part)
+    expected, refused = expected_of(log)
+    last: dict[str, int] = {}
+    wanted = []
+    for forecast in expected:
+        period = forecast.origin // HOUR // every
+        if last.get(forecast.stream) != period:
+            wanted.append(forecast)
+        last[forecast.stream] = period
+    assert rejected == refused
+    assert_same_forecasts(found, wanted)
+
+
+def restarted(old, new):
+    """An engine with the states that another one's snapshots hold."""
+    rows = old.rows(EVENTS)
+    new.restore(EVENTS, [old.arena.stream[row] for row in rows.tolist()], old.arena.snapshots(rows, 0))
+    new.go_live(EVENTS)
+    return new
+
+
+def test_what_is_not_published_costs_no_forecast(echo):
+    emitted = []
+
+    class Counting:
+        manifest, signature = echo.manifest, echo.signature
+
+        def advance(self, block, state):
+            emitted.append(len(block.emit))
+            return echo.advance(block, state)
+
+    eng = new_engine(Counting())
+    eng.grid = replace(eng.grid, every=4)
+    for hour in range(8, 17):
+        eng.advance([records([event("a", hour)], hour)])
+    assert emitted == [1, 0, 0, 0, 1, 0, 0, 0, 1]

@@ -83,3 +83,21 @@ def test_a_record_from_a_file_has_no_headers_of_its_own():
 
 def test_no_accepted_event_gives_no_line():
     assert ForecastEncoder(manifest()).encode(forecasts(np.zeros((0, 2, 3)), [], [1, 2])) == []
+
+
+def test_some_leads_and_levels_are_published_in_the_models_order():
+    quantiles = np.arange(24, dtype=float).reshape(1, 8, 3)
+    made = forecasts(quantiles, ["a"], [7])
+    (line,) = ForecastEncoder(manifest(horizon=8), leads=(6, 1), levels=(0.9, 0.1)).encode(made)
+    found = json.loads(line)
+    assert found["leads"] == [1, 6]
+    assert found["quantiles"] == {"0.1": [0.0, 15.0], "0.9": [2.0, 17.0]}
+    (line,) = ForecastEncoder(manifest(horizon=8), levels=(0.5,)).encode(made)
+    assert "leads" not in json.loads(line)
+    assert json.loads(line)["quantiles"] == {"0.5": [1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 19.0, 22.0]}
+
+
+def test_a_percent_sign_in_a_models_name_is_just_one():
+    described = manifest().model_copy(update={"name": "100%s"})
+    (line,) = ForecastEncoder(described).encode(forecasts(np.ones((1, 2, 3)), ["a%d"], [7]))
+    assert (json.loads(line)["model"], json.loads(line)["stream"]) == ("100%s@3", "a%d")

@@ -98,6 +98,7 @@ def test_only_forecasts_from_the_test_on_are_kept_each_at_its_stream_and_hour():
         np.zeros(3, bool),
         np.array([95, 96, 100]) * HOUR_MS,
         np.ones(3, bool),
+        np.ones(3, bool),
         np.arange(18, dtype=np.float32).reshape(3, 2, 3),
         [],
     )

@@ -25,7 +25,7 @@ from training.scores import MEAN, Outcome, Score, means, scored
 from training.stepping import TorchModel, forecasts, targets
 
 MODEL = "model"
-COLUMNS = ("SQL", "MASE", "sMAPE %", "coverage of {} %", "its width", "skill %")
+COLUMNS = ("SQL", "MASE", "sMAPE %", "in {} %", "width", "skill %")  # short: a terminal has 80 columns
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,22 @@ class Backtest:
         """A table for the terminal: the means, and a row per stream or lead where asked for."""
         share = round(100 * (self.levels[-1] - self.levels[0]))
         table = Table(
-            title=f"Backtest, season {self.season or 'of each'} steps; skill is the loss saved of the better naive one"
+            title=f"Backtest, season {self.season or 'of each'} steps",
+            caption=f"in {share} %: share of actuals inside that interval; width: its own, in naive errors; "
+            "skill: loss saved of the better naive one",
         )
-        for name in ("stream", "lead", "forecaster"):
-            table.add_column(name, no_wrap=True)
-        for name in ("forecasts", *COLUMNS):
+        named = per_stream or any(s.stream.startswith(f"{MEAN} (") for s in self.scores)
+        labels = [*(["stream"] if named else []), *(["lead"] if per_lead else []), "forecaster"]
+        for name in labels:
+            table.add_column(name, no_wrap=name != "stream", overflow="fold")
+        for name in ("origins", *COLUMNS):
             table.add_column(name.format(share), justify="right")
         for s in self.scores:
             if (per_stream or s.stream.startswith(MEAN)) and (s.lead == 0 or (per_lead and s.stream.startswith(MEAN))):
                 numbers = (f"{s.sql:.3f}", f"{s.mase:.3f}", f"{s.smape:.2f}", f"{s.coverage:.3f}", f"{s.width:.2f}")
-                lead = str(s.lead) if s.lead else "all"
-                table.add_row(s.stream, lead, s.forecaster, f"{s.forecasts:,}", *numbers, f"{100 * self.skill(s):.1f}")
+                texts = {"stream": s.stream, "lead": str(s.lead) if s.lead else "all", "forecaster": s.forecaster}
+                row = [texts[name] for name in labels]
+                table.add_row(*row, f"{s.forecasts:,}", *numbers, f"{100 * self.skill(s):.1f}")
         return table
 
 

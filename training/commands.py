@@ -19,7 +19,7 @@ from training.checkpoint import Fitted, load_checkpoint, save_checkpoint
 from training.collect import collect
 from training.config import Config, Data, config_for, load_config
 from training.cost import cost_of, fitting_speed
-from training.data import Series, load_series
+from training.data import Series, load_series, parts
 from training.export import export
 from training.files import data_digest, event_lines
 from training.fit import Watcher, fit
@@ -140,6 +140,13 @@ def _load(path: str, config: Config, console: Console) -> list[Series]:
     console.print(f"{len(series)} streams, {sum(map(len, series)):,} steps, for {config.name}@{config.version}")
     if (table := problem_table(series)) is not None:
         console.print(table)
+    borders = [parts(s, config.split) for s in series]
+    for part, without in (
+        ("training", sum(not p.train for p in borders)),
+        ("test", sum(p.end == p.validation for p in borders)),
+    ):
+        if without:
+            console.print(f"{without:,} streams are too short, or too late, for a {part} part by this split")
     return series
 
 

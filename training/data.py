@@ -110,16 +110,23 @@ def on_disk(series: Sequence[Series], folder: Path) -> list[Series]:
 
 
 def parts(series: Series, split: Split) -> Parts:
-    """Where a series' parts end. Raises ConfigError where they are out of order."""
-    end = _border(split.end, series, len(series)) if split.end is not None else len(series)
+    """Where a series' parts end; one that a border does not reach has less, or nothing, of a part.
+
+    The first step is never in the test part alone, for a forecast needs a step before it.
+    Raises ConfigError where the borders are out of order.
+    """
+    size = len(series)
+    end = min(_border(split.end, series, size), size) if split.end is not None else size
     train, validation = (_border(b, series, end) for b in (split.train_end, split.validation_end))
-    if not 0 < train <= validation <= end <= len(series):
+    if train > validation:
         raise ConfigError(
-            f"split: expected 0 < train_end ≤ validation_end ≤ end within a stream, found {train}, {validation}, {end} "
-            f"steps for {series.stream!r} with {len(series)}"
+            f"split: expected train_end ≤ validation_end, found {split.train_end} and {split.validation_end}, which "
+            f"are {train} and {validation} of the {size} steps of {series.stream!r}"
         )
+    end = max(end, 1)
+    train, validation = min(max(train, 0), end), min(max(validation, 1), end)
     begin, last = (validation + (end - validation) * i // split.folds for i in (split.fold, split.fold + 1))
-    return Parts(train + begin - validation, begin, last)
+    return Parts(max(train + begin - validation, 0), begin, last)
 
 
 def own_season(series: Series) -> int:

@@ -63,7 +63,7 @@ def collected(events: pl.LazyFrame, path: str | Path, columns: Data) -> pl.DataF
     try:
         frame = events.collect()
     except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{path}: a column has the wrong type: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path}: holds what is not expected: {str(error).splitlines()[0]}") from None
     if frame["stream"].null_count() or frame["ts"].null_count():
         raise ConfigError(f"{path}: every row needs a {columns.stream!r} and a {columns.ts!r}, found a null one")
     if not len(frame):
@@ -77,7 +77,7 @@ def streams_of(events: pl.LazyFrame, path: str | Path) -> pl.DataFrame:
     try:
         return events.group_by("stream").len().sort("stream").collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{path}: a column has the wrong type: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path}: holds what is not expected: {str(error).splitlines()[0]}") from None
 
 
 def data_digest(path: str | Path) -> str:
@@ -106,7 +106,9 @@ def _scan_file(path: Path, columns: Data) -> pl.LazyFrame:
     schema = frame.collect_schema()
     wanted = [columns.stream, columns.ts, columns.value, *columns.covariates, *columns.static]
     if missing := [c for c in wanted if c not in schema]:
-        raise ConfigError(f"{path}: no column {missing[0]!r}, found {', '.join(schema)}; name it under `data`")
+        separated = " (expected columns separated by commas)" if len(schema) == 1 and "csv" in path.suffixes[0] else ""
+        found = ", ".join(schema) + separated
+        raise ConfigError(f"{path}: no column {missing[0]!r}, found {found}; name it under `data`")
     numbers = [pl.col(c).cast(pl.Float64).fill_nan(None) for c in (columns.value, *columns.covariates)]
     words = [pl.col(c).cast(pl.String) for c in columns.static]
     return frame.select(

@@ -104,10 +104,10 @@ def _learn_all(
                 if watcher is not None and run.workers.rank == 0:
                     rate = float(run.schedule.get_last_lr()[0])
                     watcher(run.step, {"loss/train": train, "loss/validation": validation, "learning_rate": rate})
-                bar.update(task, loss=f"train {train:.4f}  validation {validation:.4f}  best {run.best:.4f}")
+                bar.update(task, loss=f"train {train:.3f} valid {validation:.3f} best {run.best:.3f}")
             speed = bar.tasks[task].speed or 0.0
             steps_per_second = speed * settings.batch * settings.window
-            bar.update(task, completed=run.step, rate=f"{steps_per_second / 1000:,.0f} k steps/s")
+            bar.update(task, completed=run.step, rate=f"{steps_per_second / 1000:,.0f} k/s")
 
 
 def validate(model: TorchModel, examples: Sequence[Example]) -> float:
@@ -124,7 +124,9 @@ def validate(model: TorchModel, examples: Sequence[Example]) -> float:
     known = [loss for loss in losses if not math.isnan(loss)]
     if not known:
         steps = model.manifest.horizon + 1
-        raise ConfigError(f"split: the validation part of no stream holds {steps} steps; move its borders")
+        raise ConfigError(
+            f"split: the validation part of no stream holds {steps} steps with a value to forecast; move its borders"
+        )
     return float(np.mean(known))
 
 
@@ -153,7 +155,7 @@ def _validation(
 ) -> Iterator[tuple[Example, npt.NDArray[np.float64], npt.NDArray[np.float32]]]:
     """Each stream's actuals (n, H) and quantiles (n, H, Q) from evenly chosen origins of its validation part."""
     horizon = model.manifest.horizon
-    asked = [np.arange(e.parts.train - 1, e.parts.validation - horizon) for e in examples]
+    asked = [np.arange(max(e.parts.train, 1) - 1, e.parts.validation - horizon) for e in examples]
     stride = max(1, sum(map(len, asked)) // VALIDATION_FORECASTS)
     asked = [a[::stride] for a in asked]
     lead_in = model.network.memory.steps + model.manifest.warmup_steps

@@ -11,6 +11,8 @@ from training.data import Series
 ROWS = 20  # of the table; further streams are counted
 FEW = 2  # different values below which a stream is constant
 SPARSE = 0.5  # share of missing steps from which they are a problem
+FAST = 0.01  # of the step; events so close are not of this grid
+EARLY_MS = 10**10  # April 1970: this year's times in seconds, read as milliseconds, lie before it
 
 
 def problems_of(series: Series) -> list[str]:
@@ -26,6 +28,8 @@ def problems_of(series: Series) -> list[str]:
         found.append(f"{tally.duplicates:,} duplicates (the first of a slot counts)")
     if tally.unordered:
         found.append(f"{tally.unordered:,} rows out of time order (sorted; live they would be late)")
+    if tally.step_ms and series.time[-1] < EARLY_MS and tally.usual_step_ms < FAST * tally.step_ms:
+        found.append("all before May 1970: epoch seconds, where milliseconds are expected?")
     missing = 1 - seen.size / len(target)
     if seen.size and missing > SPARSE:
         found.append(f"{missing:.0%} of the steps missing")

@@ -41,6 +41,15 @@ def test_the_mean_weighs_streams_alike_and_no_model_crosses(result):
     assert all(s.crossing == 0 for s in result.scores)
 
 
+def test_the_means_fit_a_terminal_of_80_columns(result):
+    console = Console(width=80, record=True)
+    console.print(result.table())
+    said = console.export_text()
+    row = result.of("seasonal naive")
+    assert "…" not in said
+    assert all(f"{value:.3f}" in said for value in (row.sql, row.mase, row.coverage))
+
+
 def test_the_table_and_the_json_hold_the_scores(result):
     console = Console(width=140, record=True)
     console.print(result.table(per_stream=True))

@@ -106,8 +106,21 @@ def test_borders_are_steps_shares_or_times(split, expected):
 
 
 @pytest.mark.parametrize(
-    "split", [{"train_end": 12, "validation_end": 9}, {"train_end": 30, "validation_end": 40}, {"train_end": "soon"}]
+    ("split", "expected"),
+    [
+        ({"train_end": 30, "validation_end": 40}, (20, 20, 20)),
+        ({"train_end": -30, "validation_end": -25}, (0, 1, 20)),
+        ({"train_end": -8, "validation_end": -4, "end": 90}, (12, 16, 20)),
+        ({"train_end": "2012-12-01", "validation_end": "2012-12-02"}, (0, 1, 20)),
+        ({"train_end": 0.01, "validation_end": 0.02, "end": -20}, (0, 1, 1)),
+    ],
 )
+def test_a_stream_that_a_border_does_not_reach_has_less_or_nothing_of_a_part(split, expected):
+    found = parts(hourly(20), Split(**split))
+    assert (found.train, found.validation, found.end) == expected
+
+
+@pytest.mark.parametrize("split", [{"train_end": 12, "validation_end": 9}, {"train_end": "soon"}])
 def test_borders_out_of_order_are_refused(split):
     with pytest.raises(ConfigError, match="split"):
         parts(hourly(20), Split(**split))
@@ -119,6 +132,9 @@ def test_a_wrong_file_or_column_is_refused_by_name(tidy, tmp_path):
         read_events(good, Data(value="load"))
     with pytest.raises(ConfigError, match="cannot be read"):
         read_events(tmp_path / "absent.csv", Data())
+    (tmp_path / "other.csv").write_text("stream;ts;value\na;1;2\n")
+    with pytest.raises(ConfigError, match="expected columns separated by commas"):
+        read_events(tmp_path / "other.csv", Data())
     with pytest.raises(ConfigError, match=r"ending in \.parquet"):
         read_events(tidy([("a", START, 1.0)]).rename(tmp_path / "data.txt"), Data())
     (tmp_path / "broken.parquet").write_bytes(b"no")
@@ -198,6 +214,11 @@ def test_what_is_wrong_with_a_stream_is_said_in_one_table(tidy):
     assert table is not None
     assert table.row_count == 5
     assert problem_table([s for s in series if s.stream == "good"]) is None
+
+
+def test_times_in_seconds_are_suspected(tidy):
+    (series,) = load_series(tidy([("a", START // 1000 + i * 3600, float(i)) for i in range(9)]), config_of())
+    assert "all before May 1970: epoch seconds, where milliseconds are expected?" in problems_of(series)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 
 from streamer.errors import ConfigError
 from tests.training.conftest import config_of, hourly
+from training.backtest import backtest
 from training.data import parts, static_codes
 from training.fit import calibrate, fit
 from training.stepping import TorchModel, forecasts, targets
@@ -88,7 +89,7 @@ def test_it_stops_when_validation_gets_no_better():
     ("split", "expected"),
     [
         ({"train_end": 5, "validation_end": 300}, "training part"),
-        ({"train_end": 300, "validation_end": 303}, "validation"),
+        ({"train_end": 300, "validation_end": 303}, "validation part of no stream holds 7 steps with a value"),
     ],
 )
 def test_a_part_too_short_is_refused(split, expected):
@@ -104,6 +105,22 @@ def test_a_constant_stream_a_short_one_and_an_empty_one_do_no_harm():
     fitted = fit(config, [*streams(), constant, empty, short])
     assert torch.isfinite(weights(fitted)).all()
     assert all(np.isfinite(loss) for _, *losses in fitted.history for loss in losses)
+
+
+def test_streams_that_begin_after_the_training_part_or_end_in_it_are_fitted_around_and_scored_where_they_can_be():
+    late = replace(hourly(400, stream="late"), time=hourly(400).time + 350 * 3_600_000)
+    early, lone = hourly(40, stream="early"), hourly(1, stream="lone")
+    split = {"train_end": "2013-01-09T08:00", "validation_end": "2013-01-13T12:00"}  # 200 and 300 steps
+    config = config_of(split=split)
+    series = [*streams(), late, early, lone]
+    fitted = fit(config, series)
+    assert torch.isfinite(weights(fitted)).all()
+    result = backtest(TorchModel(fitted.network, fitted.manifest), series, config.split, season=24)
+    assert np.isfinite(result.of("model").sql)
+    assert result.of("model", "late").forecasts == 394  # from its first step, and none has a scale
+    assert np.isnan(result.of("model", "late").sql)
+    with pytest.raises(KeyError):
+        result.of("model", "early")
 
 
 def test_categories_are_learned_by_code():

@@ -83,7 +83,8 @@ def test_what_cannot_be_used_ends_with_exit_code_2_and_a_reason(files, capfd, ar
     assert expected in capfd.readouterr().err
 
 
-def test_the_other_commands_work_on_what_fit_left(files, capfd):
+def test_the_other_commands_work_on_what_fit_left(files, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     data = ["--data", "data.jsonl"]
     assert main(["fit", "tiny.yaml", *data, "--tensorboard", "logs"]) == 0
     assert list((files / "logs").glob("events.out.tfevents.*"))

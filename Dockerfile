@@ -16,10 +16,10 @@ WORKDIR /source
 # The compiler is for the small C library that writes forecasts; it stays behind in this stage.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv --without-pip /opt/tidecast
-COPY constraints.txt pyproject.toml hatch_build.py README.md LICENSE ./
+COPY constraints.txt pyproject.toml hatch_build.py LICENSE ./
 # The dependencies alone, from a package without code: a change of the code does not install them again.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    mkdir streamer training && touch streamer/__init__.py training/__init__.py \
+    mkdir streamer training && touch README.md streamer/__init__.py training/__init__.py \
     && python3 -m pip --python /opt/tidecast/bin/python install --constraint constraints.txt '.[fast]' \
     && python3 -m pip --python /opt/tidecast/bin/python uninstall --yes tidecast \
     && if [ "${ONNXRUNTIME}" != onnxruntime ]; then \
@@ -28,6 +28,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
          && python3 -m pip --python /opt/tidecast/bin/python install --constraint constraints.txt \
               "${ONNXRUNTIME}==${version}"; \
        fi
+COPY README.md ./
 COPY streamer streamer
 COPY training training
 # --no-deps: onnxruntime-gpu serves as onnxruntime, under another name that pip does not take for it

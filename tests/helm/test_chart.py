@@ -124,7 +124,7 @@ def test_passwords_come_from_secrets_under_the_clients_own_names(client):
     objects = rendered("secure", f"config.kafka.client={client}")
     for spec in pods_of(objects).values():
         for container in spec["containers"] + spec.get("initContainers", []):
-            if container.get("args", [""])[0] in ("run", "doctor", "topics"):
+            if container["name"] in ("streamer", "doctor", "topics"):
                 found = {v["name"]: v for v in container["env"]}
                 for name, key in ((user, "username"), (password, "password")):
                     source = found[f"STREAMER_KAFKA__OPTIONS__{name}"]["valueFrom"]["secretKeyRef"]
@@ -421,9 +421,13 @@ def test_a_cronjob_trains_onto_the_volume_that_the_daemon_reads():
 
 
 def test_helm_test_asks_the_doctor_and_then_the_daemon():
-    spec = rendered()["Pod", f"{NAME}-test"]["spec"]
-    assert spec["initContainers"][-1]["args"] == ["doctor", "--config", "/etc/tidecast/streamer.yaml"]
-    assert "/metrics" in spec["containers"][0]["command"][2]
+    test = rendered()["Pod", f"{NAME}-test"]
+    (container,) = test["spec"]["containers"]
+    assert container["command"][2].startswith("streamer doctor --config /etc/tidecast/streamer.yaml && ")
+    assert "/metrics" in container["command"][4]
+    assert "hook-succeeded" not in test["metadata"]["annotations"]["helm.sh/hook-delete-policy"], (
+        "its log would be gone"
+    )
 
 
 def test_what_is_optional_is_off_unless_asked_for():

@@ -9,10 +9,12 @@ T = TypeVar("T")
 POLL_SECONDS = 0.02
 
 
-def eventually(condition: Callable[[], T], what: str, timeout_seconds: float = 60.0) -> T:
+def eventually(
+    condition: Callable[[], T], what: str, timeout_seconds: float = 60.0, poll_seconds: float = POLL_SECONDS
+) -> T:
     """The condition's first true value; AssertionError, saying what was awaited, if there is none in time."""
     deadline = time.monotonic() + timeout_seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {timeout_seconds:g} s: {what}; the condition is {value!r}"
-        time.sleep(POLL_SECONDS)
+        time.sleep(poll_seconds)
     return value

@@ -25,14 +25,14 @@ from tests.integration.broker import Cluster
 from tests.integration.launcher import find_launcher
 from tests.integration.records import committed_offsets, read_committed
 from tests.integration.waiting import eventually
-from tests.kubernetes.cluster import RELEASE, WAIT_SECONDS, Namespace, accepted_shapes, command, namespace
+from tests.kubernetes.cluster import POLL_SECONDS, RELEASE, WAIT_SECONDS, Namespace, accepted_shapes, command, namespace
 from tests.kubernetes.load import Feeder
 from tests.kubernetes.verdict import Phase, gaps_seconds, judge_change, summary
 
 PARTITIONS = 6
-EVENTS_PER_SECOND = 200
+EVENTS_PER_SECOND = 120
 LONGEST_SECONDS = 1_800  # events for so long; a run takes about a third of it
-SETTLE_RECORDS = 1_000  # forecast between two disturbances
+SETTLE_RECORDS = 600  # forecast between two disturbances
 
 
 def main() -> int:
@@ -95,7 +95,7 @@ class Trial:
             self.disturb()
         finally:
             fed = self.feeder.stop()
-        eventually(lambda: self.done() == fed, f"{fed} events committed", WAIT_SECONDS)
+        eventually(lambda: self.done() == fed, f"{fed} events committed", WAIT_SECONDS, POLL_SECONDS)
         return self.judge(fed)
 
     def install(self) -> None:
@@ -125,7 +125,7 @@ class Trial:
         with self.phase("kubectl delete pod --force"):
             before = space.uid(f"{RELEASE}-1")
             space.kubectl("delete", "pod", f"{RELEASE}-1", "--force", "--grace-period=0")
-            eventually(lambda: space.uid(f"{RELEASE}-1") not in ("", before), "a new pod", WAIT_SECONDS)
+            eventually(lambda: space.uid(f"{RELEASE}-1") not in ("", before), "a new pod", WAIT_SECONDS, POLL_SECONDS)
             space.await_pods(3)
             space.await_assigned(PARTITIONS)
         with self.phase("drain and uncordon"):
@@ -160,7 +160,7 @@ class Trial:
     def settle(self) -> None:
         """Until every event of now, and some more, has its forecast."""
         wanted = self.feeder.fed + SETTLE_RECORDS
-        eventually(lambda: self.done() >= wanted, f"{wanted} events committed", WAIT_SECONDS)
+        eventually(lambda: self.done() >= wanted, f"{wanted} events committed", WAIT_SECONDS, POLL_SECONDS)
 
     def done(self) -> int:
         """Events that are committed."""

@@ -14,6 +14,7 @@ from tests.integration.waiting import eventually
 
 RELEASE = "tidecast"
 WAIT_SECONDS = 600
+POLL_SECONDS = 1.0  # each look runs kubectl, which takes a tenth of a second of CPU
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"  # pods that do not meet it are refused
 
 
@@ -58,7 +59,7 @@ class Namespace:
 
     def await_pods(self, count: int) -> None:
         """Until there are exactly so many pods, all ready and none on its way out."""
-        eventually(lambda: self.ready() == self.pods() == count, f"{count} pods ready", WAIT_SECONDS)
+        eventually(lambda: self.ready() == self.pods() == count, f"{count} pods ready", WAIT_SECONDS, POLL_SECONDS)
 
     def pods(self) -> int:
         return len(self._pods())
@@ -92,6 +93,7 @@ class Namespace:
             lambda: self.metric("streamer_assigned_partitions") == partitions and self.ready() == self.pods(),
             f"{partitions} partitions assigned",
             WAIT_SECONDS,
+            POLL_SECONDS,
         )
 
     def drain(self, limit_seconds: int = 60) -> str:

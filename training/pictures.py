@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training.backtest import MODEL, Backtest, scored_origins
 from training.checkpoint import Fitted
@@ -49,7 +51,7 @@ def _losses(fitted: Fitted) -> Picture:
     axes.plot(steps, validation, color=BLUE, marker="o", markersize=3, label="validation (averaged weights)")
     best = int(np.argmin(validation))
     axes.plot(steps[best], validation[best], "o", color=GREEN, label=f"kept: {validation[best]:.3f}")
-    axes.set(xlabel="optimiser steps", ylabel="pinball loss, naive errors")
+    axes.set(title="Loss while training", xlabel="optimiser steps", ylabel="quantile loss, naive errors")
     axes.set_ylim(0.9 * min(*train, *validation), min(max(*train, *validation), 2 * np.median(train)) * 1.1)
     axes.legend(frameon=False)
     return _picture(figure, "losses", "Loss at each validation; the weights kept are those that validated best.")
@@ -61,7 +63,7 @@ def _skill(result: Backtest) -> Picture:
     for forecaster in result.forecasters:
         losses = [result.of(forecaster, MEAN, lead).sql for lead in leads]
         axes.plot(leads, losses, color=COLOURS[forecaster], label=forecaster, linewidth=2 if forecaster == MODEL else 1)
-    axes.set(xlabel="lead, steps ahead", ylabel="SQL, naive errors", ylim=(0, None))
+    axes.set(title="Loss at each lead", xlabel="lead, steps ahead", ylabel="quantile loss (SQL), naive errors")
     top = 2.5 * max(result.of(MODEL, MEAN, lead).sql for lead in leads)
     axes.set_ylim(0, min(axes.get_ylim()[1], top))
     axes.legend(frameon=False)
@@ -75,7 +77,12 @@ def _reliability(result: Backtest) -> Picture:
         below = result.of(forecaster).below
         axes.plot(result.levels, below, marker="o", markersize=4, color=COLOURS[forecaster], label=forecaster)
     axes.set(
-        xlabel="quantile level", ylabel="share of actuals at or below it", xlim=(0, 1), ylim=(0, 1), aspect="equal"
+        title="Reliability of the quantiles",
+        xlabel="quantile level",
+        ylabel="share of actuals at or below it",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
     )
     axes.legend(frameon=False)
     return _picture(figure, "reliability", "On the dotted line a quantile is passed as often as its level says.")
@@ -103,7 +110,7 @@ def _fan(fitted: Fitted, series: Series) -> Figure:
     found = list(forecasts(TorchModel(fitted.network, manifest), [series], [0], [origins]))
     quantiles = np.concatenate([q for _, _, q in found])
     begin, end = max(0, int(origins[0]) - BEFORE * horizon), min(len(series), int(origins[-1]) + horizon + 1)
-    when = np.array([datetime.fromtimestamp(t / 1000, UTC) for t in series.time])
+    when = _times(series)
     axes.plot(when[begin:end], series.target[begin:end], color="black", linewidth=1, label="actual", zorder=5)
     for k, (origin, q) in enumerate(zip(origins, quantiles, strict=True)):
         at = when[origin + 1 : origin + 1 + horizon]
@@ -117,10 +124,8 @@ def _fan(fitted: Fitted, series: Series) -> Figure:
         axes.axvline(
             when[origin], color=GREY, linewidth=0.8, linestyle=":", label="forecast origin" if k == 0 else None
         )
-    axes.set(title=series.stream, xlabel="time, UTC", ylabel="value")
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set(title=f"{series.stream}: forecasts of {horizon} steps", xlabel="time, UTC", ylabel="value")
+    _dated(axes)
     axes.legend(frameon=False, ncol=4, loc="upper center", bbox_to_anchor=(0.5, -0.22))
     return figure
 
@@ -140,22 +145,61 @@ def _attention(fitted: Fitted, series: Sequence[Series]) -> Picture:
         by_age.T, aspect="auto", origin="lower", cmap="Blues", extent=(0, len(by_age), 0.5, attention.span + 0.5)
     )
     figure.colorbar(image, ax=axes, label="weight")
-    axes.set(xlabel=f"step of {s.stream}'s last block", ylabel="steps back")
+    axes.set(title="Attention", xlabel=f"step of {s.stream}'s last block", ylabel="steps back")
     return _picture(figure, "attention", "What each step looks back at.")
 
 
 def _data(series: Sequence[Series], fitted: Fitted) -> Picture:
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.hist([len(s) for s in series], bins=30, color=BLUE)
-    left.set(xlabel="steps of a stream", ylabel="streams")
-    right.hist([100 * (1 - float(s.observed[:, 0].mean())) for s in series], bins=30, range=(0, 100), color=ORANGE)
-    right.set(xlabel="missing steps, %", ylabel="streams")
-    for axes in (left, right):
+    """Streams as they are, with the borders of the split, and how long and how complete all are."""
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    places = sorted({0, len(series) // 2, len(series) - 1})
+    grid = figure.add_gridspec(len(places) + 1, 2, height_ratios=[1] * len(places) + [1.2])
+    for row, place in enumerate(places):
+        axes = figure.add_subplot(grid[row, :])
+        _whole(axes, series[place], fitted)
+        if row == 0:
+            axes.legend(frameon=False, ncol=2, loc="lower right", bbox_to_anchor=(1, 0.97))
+    lengths = figure.add_subplot(grid[-1, 0])
+    lengths.hist([len(s) for s in series], bins=30, range=(0, 1.05 * max(map(len, series))), color=BLUE)
+    lengths.set(xlabel="length of a stream, steps", ylabel="streams")
+    lengths.xaxis.set_major_locator(MaxNLocator(6))
+    missing = figure.add_subplot(grid[-1, 1])
+    missing.hist([100 * (1 - float(s.observed[:, 0].mean())) for s in series], bins=30, range=(0, 100), color=ORANGE)
+    missing.set(xlabel="missing steps of a stream, %", ylabel="streams")
+    for axes in (lengths, missing):
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
-    split = fitted.config.split
-    caption = f"Split: train to {split.train_end}, validation to {split.validation_end}, then the test part."
+    caption = (
+        f"{len(places)} of {len(series):,} streams with their split, times in UTC, and the lengths and missing steps of all. What "
+        "lies before the coloured parts is trained on."
+    )
     return _picture(figure, "data", caption)
+
+
+def _whole(axes: Axes, series: Series, fitted: Fitted) -> None:
+    """One stream, the validation and test parts shaded."""
+    when, borders = _times(series), parts(series, fitted.config.split)
+    axes.plot(when, series.target, color="black", linewidth=0.5)
+    for begin, end, colour, label in (
+        (borders.train, borders.validation, ORANGE, "validation"),
+        (borders.validation, borders.end, BLUE, "test"),
+    ):
+        if begin < end:
+            axes.axvspan(when[begin], when[end - 1], color=colour, alpha=0.18, linewidth=0, label=label)
+    axes.set_title(series.stream, fontsize=9, loc="left")
+    axes.set(ylabel="value")
+    _dated(axes)
+    _plain(axes)
+
+
+def _times(series: Series) -> npt.NDArray[np.object_]:
+    return np.array([datetime.fromtimestamp(t / 1000, UTC) for t in series.time])
+
+
+def _dated(axes: Axes) -> None:
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _axes(width: float = 9.0, height: float = 3.8) -> tuple[Figure, Axes]:

@@ -88,7 +88,7 @@ def _crossing(actual: Floats, median: Floats, last: Floats, threshold: float) ->
     """Asked where the stream lies below its threshold and every lead is known."""
     asked = (last <= threshold) & ~np.isnan(actual).any(axis=1)
     truth, said = (np.any(x[asked] > threshold, axis=1).astype(np.int64) for x in (actual, median))
-    return _matrix(f"above the {HIGH:.0%} threshold within the horizon", CROSSINGS, truth, said)
+    return _matrix("crossing of a high threshold within the horizon", CROSSINGS, truth, said)
 
 
 def _direction(change: Floats, flat: float) -> Codes:

@@ -10,7 +10,7 @@ from training.checkpoint import Fitted
 from training.data import Series
 from training.pictures import Picture, pictures_of
 from training.problems import problems_of
-from training.questions import Matrix
+from training.questions import FLAT, HIGH, Matrix
 from training.scores import MEAN, Score
 from training.stepping import TorchModel, state_bytes
 
@@ -24,6 +24,11 @@ tr.model td { font-weight: 600 } td.right { background: #e3f1e8 }
 img { max-width: 100%; height: auto } figure { margin: 1rem 0 } figcaption, .note { color: #5a6b7b; font-size: .9rem }
 """
 WORST = 10  # streams listed by name
+QUESTIONS = (
+    f'<p class="note">The median answers. A direction is that of the change since the last value seen; below '
+    f"{FLAT:g} naive errors it is flat. A stream's threshold is what {1 - HIGH:.0%} of its training values exceed; it "
+    "is asked about where the stream lies below it.</p>"
+)
 
 
 def write_report(fitted: Fitted, series: Sequence[Series], output: Path, stride: int = 1) -> list[Path]:
@@ -54,7 +59,7 @@ def page(fitted: Fitted, series: Sequence[Series], result: Backtest, pictures: S
         ("Skill per lead", _figures(shown, "skill")),
         ("Calibration", _figures(shown, "reliability") + _levels(result)),
         ("Forecasts", _figures(shown, "fan")),
-        ("Questions", "".join(map(_matrix, result.matrices))),
+        ("Questions", QUESTIONS + "".join(map(_matrix, result.matrices)) if result.matrices else ""),
         ("Attention", _figures(shown, "attention")),
         ("Training", _figures(shown, "losses")),
         ("Data", _data(series) + _figures(shown, "data")),

@@ -36,6 +36,7 @@ def test_the_page_shows_scores_skill_calibration_fans_questions_attention_losses
         "Scores on the test part", "Skill per lead", "Calibration", "Forecasts", "Questions", "Attention", "Training",
         "Data",
     ]  # fmt: skip
+    assert "what 10% of its training values exceed" in text
     assert "stream &lt;1&gt;" in text
     assert "stream <1>" not in text
     assert text.count("<img") == 8

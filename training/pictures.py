@@ -170,8 +170,8 @@ def _data(series: Sequence[Series], fitted: Fitted) -> Picture:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
     caption = (
-        f"{len(places)} of {len(series):,} streams with their split, times in UTC, and the lengths and missing steps of all. What "
-        "lies before the coloured parts is trained on."
+        f"{len(places)} of {len(series):,} streams with their split, times in UTC, and the lengths and missing steps "
+        "of all. What lies before the coloured parts is trained on."
     )
     return _picture(figure, "data", caption)
 

@@ -68,7 +68,7 @@ class Broker:
         """Start the process, the first time or again; `wait` until it serves (which needs a quorum of brokers)."""
         assert self.process is None, f"broker {self.node_id} already runs"
         self.starts += 1
-        properties = self.cluster.settings | self._addresses() | self.settings
+        properties = self.cluster.settings | self.addresses() | self.settings
         text = "".join(f"{name}={value}\n" for name, value in properties.items())
         (self.folder / "server.properties").write_text(text)
         self.process = self.cluster.launcher.launch(self.folder, self.cluster.cluster_id, self.log)
@@ -109,7 +109,8 @@ class Broker:
         process.wait(STOP_TIMEOUT_SECONDS)
         self.cluster.guard.forget(process.pid)
 
-    def _addresses(self) -> dict[str, str]:
+    def addresses(self) -> dict[str, str]:
+        """The settings that say who and where it is."""
         internal = f"INTERNAL://127.0.0.1:{self.internal_port}"
         return {
             "node.id": str(self.node_id),

@@ -13,12 +13,13 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
+from kafka import KafkaProducer, TopicPartition
 
 from tests import models
 from tests.chaos.workload import Workload
 from tests.integration.broker import free_ports
 from tests.integration.daemon import Streamer
-from tests.integration.records import create_topic, produce
+from tests.integration.records import create_topic, end_offsets, produce
 from tests.integration.waiting import eventually
 from tests.observability.grafana import queries
 from tests.observability.prometheus import ALERTS, program
@@ -26,6 +27,8 @@ from tests.observability.prometheus import ALERTS, program
 SCRAPE = "1s"
 RATE_INTERVAL = "15s"
 PARTITIONS = 4
+CLIENTS = ("kafka-python", "confluent")
+TAIL = uuid.uuid4().hex[:8]  # of the groups' names
 
 
 @contextmanager
@@ -70,12 +73,17 @@ def has_data(api: str, query: str) -> bool:
     return any(not math.isnan(float(sample["value"][1])) for sample in ask(api, "query", query=query)["result"])
 
 
+def value(api: str, query: str) -> float | None:
+    """The one number that a query gives, if it gives one."""
+    found = ask(api, "query", query=query)["result"]
+    return float(found[0]["value"][1]) if found else None
+
+
 @pytest.fixture
 def settings(bootstrap, tmp_path):
     return {
         "model.path": str(models.save(models.echo(horizon=2), tmp_path / "echo.onnx")),
         "kafka.bootstrap_servers": bootstrap,
-        "kafka.group_id": f"group-{uuid.uuid4().hex[:8]}",
         "input.topics": [create_topic(bootstrap, "events", PARTITIONS)],
         "output.topic": create_topic(bootstrap, "forecasts", PARTITIONS),
         "output.dead_letter_topic": create_topic(bootstrap, "rejected", PARTITIONS),
@@ -103,29 +111,55 @@ def load(settings) -> Iterator[None]:
         thread.join()
 
 
+def in_a_transaction(bootstrap: str, topic: str) -> None:
+    """Append a record to each partition, and the transaction's marker after it, which no reader ever gets."""
+    with KafkaProducer(bootstrap_servers=bootstrap, transactional_id=uuid.uuid4().hex) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        for partition in range(PARTITIONS):
+            producer.send(topic, b"no event", partition=partition)
+        producer.commit_transaction()
+
+
 def test_every_dashboard_query_gives_data_and_no_alert_fires_under_load(settings, tmp_path):
+    """One daemon with each Kafka client, each a group of its own."""
     program("prometheus")
-    daemons = {f"tidecast-{i}": Streamer(tmp_path, settings, f"tidecast-{i}") for i in range(2)}
+    groups = {client: settings | {"kafka.client": client, "kafka.group_id": client + TAIL} for client in CLIENTS}
+    daemons = {f"pod-{client}": Streamer(tmp_path, groups[client], client) for client in CLIENTS}
     try:
         for daemon in daemons.values():
             daemon.await_ready()
         asked = list(queries(RATE_INTERVAL))
-        with load(settings), prometheus(tmp_path, {pod: daemon.port for pod, daemon in daemons.items()}) as api:
-            eventually(lambda: up(api), "both daemons are scraped")
-            without = [name for name, _ in asked]
+        with prometheus(tmp_path, {pod: daemon.port for pod, daemon in daemons.items()}) as api:
+            with load(settings):
+                eventually(lambda: up(api), "both daemons are scraped")
+                without = [name for name, _ in asked]
 
-            def complete() -> bool:
-                without[:] = [name for name, query in asked if not has_data(api, query)]
-                return not without
+                def complete() -> bool:
+                    without[:] = [name for name, query in asked if not has_data(api, query)]
+                    return not without
 
-            try:
-                eventually(complete, "every query gives data", 180)
-            finally:
-                print(f"\n{len(asked)} dashboard queries, {len(asked) - len(without)} gave data; without: {without}")
-            rules = ask(api, "rules")["groups"][0]["rules"]
-            assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
-            assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
-            print(f"{len(rules)} alert rules evaluated, none fires")
+                try:
+                    eventually(complete, "every query gives data", 300)
+                finally:
+                    print(
+                        f"\n{len(asked)} dashboard queries, {len(asked) - len(without)} gave data; without: {without}"
+                    )
+                rules = ask(api, "rules")["groups"][0]["rules"]
+                assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
+                assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
+                print(f"{len(rules)} alert rules evaluated, none fires")
+            bootstrap, topic = settings["kafka.bootstrap_servers"], settings["input.topics"][0]
+            in_a_transaction(bootstrap, topic)
+            ends = end_offsets(bootstrap, [TopicPartition(topic, number) for number in range(PARTITIONS)])
+            read = len(daemons) * (sum(ends.values()) - PARTITIONS)  # all but the markers, by both
+
+            def is_idle() -> bool:
+                lags = value(api, "count(streamer_consumer_lag_records == 0)")
+                return value(api, "sum(streamer_records_consumed_total)") == read and lags == len(daemons) * PARTITIONS
+
+            eventually(is_idle, "an input that is read to its end has no lag", 300)
+            assert value(api, "sum(streamer_consumer_lag_seconds)") == 0
     finally:
         for daemon in daemons.values():
             daemon.kill()

@@ -1,6 +1,6 @@
 """What each part of the recipe is worth: fit without it, score the same test part, put it in a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -40,18 +40,17 @@ class Row:
     state_bytes: int
 
 
-def ablate(config: Config, series: Sequence[Series], stride: int = 1, console: Console | None = None) -> list[Row]:
-    """Fit and score each of `CHANGES` with the config's seed; then the naive forecasts."""
-    rows = []
+def ablate(config: Config, series: Sequence[Series], stride: int = 1, console: Console | None = None) -> Iterator[Row]:
+    """Fit and score each of `CHANGES` with the config's seed; the naive forecasts come after the first."""
     for name, change in CHANGES.items():
         if console is not None:
             console.print(name, highlight=False)
         varied = changed(config, change)
         fitted = fit(varied, series, console)
         result = backtest(TorchModel(fitted.network, fitted.manifest), series, config.split, stride=stride)
-        rows.append(Row(name, result.of(MODEL), state_bytes(fitted.network)))
-    rows += [Row(f, result.of(f), 0) for f in result.forecasters if f != MODEL]
-    return rows
+        yield Row(name, result.of(MODEL), state_bytes(fitted.network))
+        if not change:
+            yield from (Row(f, result.of(f), 0) for f in result.forecasters if f != MODEL)
 
 
 def changed(config: Config, change: dict[str, dict[str, object]]) -> Config:

@@ -13,7 +13,7 @@ from rich.console import Console
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.errors import ConfigError
 from streamer.settings import load_settings
-from training.ablation import ablate, as_markdown
+from training.ablation import Row, ablate, as_markdown
 from training.backtest import backtest, cross_validate
 from training.checkpoint import Fitted, load_checkpoint, save_checkpoint
 from training.collect import collect
@@ -91,8 +91,10 @@ def run_ablation(arguments: argparse.Namespace, console: Console) -> int:
     """Fit the config without each of its parts in turn, and write the table."""
     config = load_config(arguments.config)
     series = _load(_data_path(arguments.data or config.data.path, arguments.config), config, console)
-    rows = ablate(config, series, arguments.stride, console)
-    Path(arguments.output).write_text(as_markdown(config, rows))
+    rows: list[Row] = []
+    for row in ablate(config, series, arguments.stride, console):  # written as it grows: it takes a fit per row
+        rows.append(row)
+        Path(arguments.output).write_text(as_markdown(config, rows))
     console.print(f"{arguments.output}: {len(rows)} rows", highlight=False)
     return 0
 

@@ -9,6 +9,8 @@ reader.py        changelogs and input read outside the group
 columns.py       records as columns
 options.py       settings as this library takes them
 opening.py       clients opened, or refused with the option to mend
+ending.py        clients ended within a limit
+log_lines.py     the library's log lines as ours
 failures.py      the library's errors, by what they mean to us
 """
 

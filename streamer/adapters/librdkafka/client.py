@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streamer.adapters.librdkafka.columns import by_partition, columns
+from streamer.adapters.librdkafka.ending import close
 from streamer.adapters.librdkafka.failures import REFUSALS, error_of, told
 from streamer.adapters.librdkafka.membership import Membership
 from streamer.adapters.librdkafka.opening import open_client
@@ -168,7 +169,7 @@ class LibrdkafkaClient:
             self._transactions.abandon()
         if self._consumer is not None:
             self._membership.closing = True
-            self._consumer.close()
+            close(self._consumer)
 
     def _open_producer(self) -> Producer:
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_failed_message}

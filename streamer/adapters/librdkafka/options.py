@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from streamer.adapters.librdkafka.log_lines import LogLines
 from streamer.errors import ConfigError
 from streamer.kafka.spelling import as_librdkafka
 from streamer.settings import KafkaSettings, OutputSettings
@@ -21,7 +22,7 @@ SEND_MESSAGES = 10_000_000
 COMMON: Options = {
     "reconnect.backoff.max.ms": 1_000,  # be back a second after the broker, not ten
     "allow.auto.create.topics": False,
-    "log_level": 0,  # several lines a second while a broker is away
+    "log_level": 0,  # only what ends a client; the next levels have several lines a second while a broker is away
     "log.connection.close": False,
 }
 CONSUMER: Options = {
@@ -65,6 +66,7 @@ OWN = {
     "enable.gapless.guarantee",
     "group.protocol",
     "group.remote.assignor",
+    "logger",
     "message.timeout.ms",
     "metadata.broker.list",
     "partitioner",
@@ -77,7 +79,7 @@ OWN = {
 
 def consumer_options(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Options:
     """For a member of the group."""
-    own: Options = {"group.id": kafka.group_id, "error_cb": on_error}
+    own: Options = {"group.id": kafka.group_id, "error_cb": on_error, "logger": LogLines(kafka)}
     if kafka.group_instance_id:
         own["group.instance.id"] = kafka.group_instance_id
     return COMMON | CONSUMER | _given(kafka) | FIXED_CONSUMER | own
@@ -91,6 +93,7 @@ def reader_options(kafka: KafkaSettings, isolation_level: str) -> Options:
         "queued.max.messages.kbytes": READER_QUEUED_KBYTES,
         "fetch.wait.max.ms": READER_WAIT_MS,
         "error_cb": _ignored,
+        "logger": LogLines(kafka),
     }
     return COMMON | CONSUMER | _given(kafka) | FIXED_CONSUMER | own
 
@@ -108,6 +111,7 @@ def producer_options(
     callbacks    `error_cb` and `on_delivery`
     """
     own: Options = {"transactional.id": transactional_id, "compression.type": output.compression, **callbacks}
+    own["logger"] = LogLines(kafka)
     options = PRODUCER | {"batch.size": BATCH_BYTES} | _given(kafka)
     options["batch.size"] = min(int(options["batch.size"]), batch_bytes)
     return COMMON | options | FIXED_PRODUCER | own

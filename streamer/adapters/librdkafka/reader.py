@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamer.adapters.librdkafka.columns import columns
+from streamer.adapters.librdkafka.ending import close
 from streamer.adapters.librdkafka.failures import NOT_ALLOWED, error_of, told
 from streamer.adapters.librdkafka.opening import open_client
 from streamer.adapters.librdkafka.options import reader_options
@@ -74,13 +75,14 @@ class LibrdkafkaLogReader:
         """Close every connection."""
         for consumer in (self._records, self._offsets):
             if consumer is not None:
-                consumer.close()
+                close(consumer)
 
     def _ends(self, what: str, partition: Partition) -> tuple[int, int]:
         # Offsets are asked for apart: a `read_committed` consumer is told the last stable offset instead of the end.
         if self._offsets is None:
             self._offsets = self._open("read_uncommitted")
         with self._answers(what, partition):
+            self._offsets.poll(0)  # it reads nothing: only its log lines and errors wait there
             begin, end = self._offsets.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_SECONDS)
         return int(begin), int(end)
 

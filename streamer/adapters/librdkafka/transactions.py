@@ -11,11 +11,11 @@ a transaction may fail in its eyes while the request is on its way. Only a messa
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from threading import Thread
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
+from streamer.adapters.librdkafka.ending import ended
 from streamer.adapters.librdkafka.failures import (
     LASTING,
     NO_PARTITION,
@@ -251,10 +251,7 @@ def abandon(producer: Producer) -> None:
         holders[0].purge(blocking=False)
         holders.clear()  # the last reference: the library ends its threads
 
-    # waited for with a limit, as one of them may be looking a name up
-    thread = Thread(target=end, name="librdkafka-end", daemon=True)
-    thread.start()
-    thread.join(ABANDON_SECONDS)
+    ended(end, ABANDON_SECONDS)
 
 
 def _offsets(positions: Positions) -> list[TopicPartition]:

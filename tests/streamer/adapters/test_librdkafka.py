@@ -1,0 +1,75 @@
+"""librdkafka's clients come to their end within a limit, and its log lines through ours."""
+
+import logging
+from threading import Event
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from streamer.adapters.librdkafka.ending import close, ended
+from streamer.adapters.librdkafka.log_lines import LogLines
+from streamer.adapters.librdkafka.options import consumer_options, producer_options, reader_options
+from streamer.kafka.wording import without_secrets
+from streamer.settings import KafkaSettings, OutputSettings
+from tests.integration.waiting import eventually
+
+NOWHERE = "127.0.0.1:1"
+
+
+def test_what_does_not_end_is_left_to_itself_when_the_limit_is_over():
+    over = Event()
+    assert not ended(over.wait, 0.01)
+    over.set()
+    assert ended(over.wait, 60.0)
+
+
+def test_what_fails_while_it_ends_is_raised_where_it_was_asked_for():
+    def fail() -> None:
+        raise ValueError("in the other thread")
+
+    with pytest.raises(ValueError, match="in the other thread"):
+        ended(fail, 60.0)
+
+
+def test_a_consumer_that_cannot_be_closed_is_said_and_no_error(caplog):
+    class Refusing:
+        def close(self) -> None:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    close(Refusing())
+    assert "event=close_failed error=_TRANSPORT" in caplog.text
+
+
+def settings(**options: object) -> KafkaSettings:
+    return KafkaSettings(bootstrap_servers=NOWHERE, group_id="g", client="confluent", options=options)
+
+
+@pytest.mark.parametrize("reader", [False, True], ids=["member", "reader"])
+def test_the_lines_that_the_operator_asks_for_come_as_log_records_without_the_values_of_options(caplog, reader):
+    kafka = settings(log_level=7, debug="broker", **{"client.id": "hunter2"})
+    consumer = Consumer(reader_options(kafka, "read_committed") if reader else consumer_options(kafka, lambda _: None))
+    eventually(lambda: consumer.poll(0.05) or "Enter main broker thread" in caplog.text, "a line of the library")
+    close(consumer)
+    (kind,) = {record.name for record in caplog.records}
+    assert kind == "librdkafka"
+    assert "***#consumer" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_without_being_asked_the_library_says_nothing_of_a_broker_that_is_away(caplog, capfd):
+    kafka = settings()
+    heard: list[object] = []
+    options = producer_options(kafka, OutputSettings(topic="o"), "t", 1000, {"error_cb": heard.append})
+    producer = Producer(options)
+    eventually(lambda: producer.poll(0.05) or heard, "an error")
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")
+
+
+def test_words_of_the_librarys_own_messages_are_no_secrets():
+    assert without_secrets("a broker", settings(debug="broker")) == "a broker"
+
+
+def test_a_line_is_written_with_its_level(caplog):
+    LogLines(settings()).log(logging.ERROR, "%s [%s] %s", "FAIL", "consumer-1", "100 %")
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [(logging.ERROR, "FAIL [consumer-1] 100 %")]

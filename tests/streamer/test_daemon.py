@@ -312,6 +312,16 @@ def test_it_is_ready_once_its_partitions_are_restored_and_healthy_while_it_turns
     assert not process.daemon.healthy()[0]
 
 
+def test_partitions_are_counted_until_they_are_restored():
+    world = World(ONE)
+    seen = []
+    for action in (Start(0), *[Turn(0)] * 8):
+        world.run([action])
+        seen.append(count(world.processes[0], "streamer_restoring_partitions"))
+    assert 1 in seen
+    assert seen[-1] == 0
+
+
 def test_the_lag_is_what_lies_between_the_position_and_the_end():
     world, process = live(*[A] * 5, Turn(0), setup=replace(ONE, records_per_poll=2))
     assert count(process, "streamer_consumer_lag_records", topic="events", partition="0") == 3

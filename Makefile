@@ -23,7 +23,8 @@ test: lint tools ## run every test, against a real Kafka broker too (needs Java 
 	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 chaos: $(VENV)/.development ## the whole failure-injection suite, real brokers (half an hour; CLIENT=confluent)
-	$(BIN)/pytest -m 'chaos or not chaos' tests/chaos --client $(CLIENT) --numprocesses $(SCENARIOS) --dist worksteal
+	$(BIN)/pytest -m 'chaos or not chaos' tests/chaos --client $(CLIENT) --numprocesses $(SCENARIOS) --dist worksteal \
+		--verbose --show-capture=no
 
 lint: $(VENV)/.development ## check format, lint and types
 	$(BIN)/ruff format --check .

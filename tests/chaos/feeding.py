@@ -2,16 +2,17 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from streamer.adapters.kafka_python.producer import TransactionalProducer
 from tests.integration.records import Record
 
 TICK_SECONDS = 0.1
 LARGEST_PIECE = 5_000
 CONFIRM_SECONDS = 30
+ABANDON_SECONDS = 1.0
 SHARE_SECONDS = 60.0  # in which some 63 % of what is left is sent
 
 
@@ -25,7 +26,7 @@ class Feeding:
         self.fed = 0
         self._bootstrap, self._topic, self._records = bootstrap, topic, records
         self._hurry, self._over = threading.Event(), False
-        self._producer: KafkaProducer | None = None
+        self._producer: TransactionalProducer | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -54,7 +55,8 @@ class Feeding:
     def _send(self, records: Sequence[Record]) -> None:
         try:
             if self._producer is None:
-                self._producer = KafkaProducer(bootstrap_servers=self._bootstrap, allow_auto_create_topics=False)
+                options = {"bootstrap_servers": self._bootstrap, "allow_auto_create_topics": False}
+                self._producer = TransactionalProducer(**options)
             sent = [self._producer.send(self._topic, r.value, r.key, partition=r.partition) for r in records]
             for future in sent:
                 future.get(CONFIRM_SECONDS)
@@ -66,8 +68,7 @@ class Feeding:
     def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError):
-                producer.close(timeout=1)
+            producer.abandon(ABANDON_SECONDS)  # `close` would wait for brokers that are away, and stay half closed
 
 
 @contextmanager

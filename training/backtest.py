@@ -81,7 +81,7 @@ class Backtest:
         """A table for the terminal: the means, and a row per stream or lead where asked for."""
         share = round(100 * (self.levels[-1] - self.levels[0]))
         table = Table(
-            title=f"Backtest, season {self.season or 'of each'} steps",
+            title="Backtest, " + (f"season {self.season} steps" if self.season else "each stream's own season"),
             caption=f"in {share} %: share of actuals inside that interval; width: its own, in naive errors; "
             "skill: loss saved of the better naive one",
         )

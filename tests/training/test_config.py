@@ -1,10 +1,15 @@
 """Settings of a training run: what is refused, and what the others follow from."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from streamer.errors import ConfigError
 from tests.training.conftest import config_of
-from training.config import Config, load_config
+from training.config import Config, Training, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "training"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,14 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_seasons_and_calendar_follow_from_the_step(step_ms, seasons, calendar):
     config = Config(name="m", step_ms=step_ms)
     assert (config.seasons, config.calendar) == (seasons, calendar)
+
+
+@pytest.mark.parametrize("name", ["etth1", "m4h_rolling", "m4h_final", "nab"])
+def test_the_configs_of_the_protocols_differ_in_step_horizon_split_and_seasonality_alone(name):
+    found = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    assert found.keys() <= {"name", "step_ms", "horizon", "split", "model"}
+    assert found.get("model", {}).keys() <= {"seasons", "memory_steps", "calendar"}
+    assert load_config(CONFIGS / f"{name}.yaml").training == Training()
 
 
 def test_the_memory_holds_a_longest_season_and_a_shortest():

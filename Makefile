@@ -37,6 +37,7 @@ format: $(VENV)/.development ## format the code
 
 bench: $(VENV)/.development ## measure throughput, restore, changelog, take-over and many streams, an hour (needs Java and Maven)
 	$(BIN)/python -m tests.benchmarks.core_throughput
+	$(BIN)/python -W ignore -m tests.benchmarks.daemon_throughput
 	$(BIN)/python -m tests.benchmarks.restore
 	$(BIN)/python -m tests.benchmarks.changelog
 	$(BIN)/python -m tests.benchmarks.take_over

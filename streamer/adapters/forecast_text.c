@@ -54,7 +54,7 @@ static char *put_integer(char *to, int64_t number) {
 
 /* Copies of a fixed size are a few instructions, so more is copied than counts: what follows overwrites it. */
 static char *put_number(char *to, float number, int places) {
-    char buffer[NUMBER_BYTES + COPIED] , *end = buffer + NUMBER_BYTES, *begin, *point;
+    char buffer[NUMBER_BYTES + COPIED], *end = buffer + NUMBER_BYTES, *begin, *point;
     int64_t whole;
     if (number != number) {
         memcpy(to, "null", 4);

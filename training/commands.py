@@ -33,10 +33,10 @@ RUNS = Path("runs")  # where checkpoints go unless told otherwise
 def run_fit(arguments: argparse.Namespace, console: Console) -> int:
     """Train, score the test part, save the checkpoint, export."""
     config = load_config(arguments.config)
+    checkpoint = _place(arguments.checkpoint or RUNS / f"{config.name}.pt")
+    output = _place(arguments.output) if arguments.output else None
     path = _data_path(arguments.data or config.data.path, arguments.config)
     series = _load(path, config, console)
-    checkpoint = Path(arguments.checkpoint or RUNS / f"{config.name}.pt")
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     watcher = _tensorboard(arguments.tensorboard) if arguments.tensorboard else None
     fitted = fit(config, series, console, checkpoint.with_suffix(".progress"), arguments.resume, watcher)
     if fitted.rank:
@@ -44,20 +44,21 @@ def run_fit(arguments: argparse.Namespace, console: Console) -> int:
     fitted = fitted.stamped(datetime.now(UTC), data_digest(path), str(path), _test_scores(fitted, series, console))
     save_checkpoint(fitted, checkpoint)
     console.print(f"checkpoint {checkpoint}: validation loss {fitted.score:.4f} naive errors", highlight=False)
-    if arguments.output:
-        _write(fitted, arguments.output, series, console)
+    if output:
+        _write(fitted, output, series, console)
     return 0
 
 
 def run_export(arguments: argparse.Namespace, console: Console) -> int:
     """Write a checkpoint as a model bundle."""
     fitted, path = _fitted(arguments)
-    _write(fitted, arguments.output, load_series(path, fitted.config), console)
+    _write(fitted, _place(arguments.output), load_series(path, fitted.config), console)
     return 0
 
 
 def run_backtest(arguments: argparse.Namespace, console: Console) -> int:
     """Score a model file, or with folds: fit and score a config once per fold."""
+    output = _place(arguments.json) if arguments.json not in (None, "-") else None
     if arguments.folds > 1:
         config = load_config(arguments.model)
         series = _load(_data_path(arguments.data or config.data.path, arguments.model), config, console)
@@ -73,29 +74,30 @@ def run_backtest(arguments: argparse.Namespace, console: Console) -> int:
     Console().print(result.table(arguments.per_stream, arguments.per_lead))
     for matrix in result.matrices:
         Console().print(matrix.table())
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(result.as_json(), indent=1) + "\n")
+    if output:
+        output.write_text(json.dumps(result.as_json(), indent=1) + "\n")
     return 0
 
 
 def run_report(arguments: argparse.Namespace, console: Console) -> int:
     """One HTML file about a checkpoint, and its figures as PNGs."""
     fitted, path = _fitted(arguments)
+    output = _place(arguments.output)
     series = load_series(path, fitted.config)
-    pictures = write_report(fitted, series, Path(arguments.output), arguments.stride)
-    console.print(f"{arguments.output}, and {len(pictures)} figures beside it", highlight=False, soft_wrap=True)
+    pictures = write_report(fitted, series, output, arguments.stride)
+    console.print(f"{output}, and {len(pictures)} figures beside it", highlight=False, soft_wrap=True)
     return 0
 
 
 def run_ablation(arguments: argparse.Namespace, console: Console) -> int:
     """Fit the config without each of its parts in turn, and write the table."""
-    config = load_config(arguments.config)
+    config, output = load_config(arguments.config), _place(arguments.output)
     series = _load(_data_path(arguments.data or config.data.path, arguments.config), config, console)
     rows: list[Row] = []
     for row in ablate(config, series, arguments.stride, console):  # written as it grows: it takes a fit per row
         rows.append(row)
-        Path(arguments.output).write_text(as_markdown(config, rows))
-    console.print(f"{arguments.output}: {len(rows)} rows", highlight=False)
+        output.write_text(as_markdown(config, rows))
+    console.print(f"{output}: {len(rows)} rows", highlight=False)
     return 0
 
 
@@ -114,7 +116,10 @@ def run_speed(arguments: argparse.Namespace, console: Console) -> int:
 def run_collect(arguments: argparse.Namespace, console: Console) -> int:
     """A Kafka topic's events in a folder of parquet files."""
     settings = load_settings(arguments.settings, os.environ, required=("input.topics",))
-    folder, keep = Path(arguments.output), (_names(arguments.covariates), _names(arguments.static))
+    folder, keep = (
+        _place(Path(arguments.output) / "part").parent,
+        (_names(arguments.covariates), _names(arguments.static)),
+    )
     counts = collect(settings.kafka, settings.input, folder, *keep)
     rejected = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if reason != "events") or "none"
     console.print(f"{folder}: {counts['events']:,} events; rejected: {rejected}", highlight=False, soft_wrap=True)
@@ -170,9 +175,9 @@ def _test_scores(fitted: Fitted, series: Sequence[Series], console: Console) -> 
     return {f"test_{name}": value for name, value in result.summary().items()}
 
 
-def _write(fitted: Fitted, output: str, series: Sequence[Series], console: Console) -> None:
+def _write(fitted: Fitted, output: Path, series: Sequence[Series], console: Console) -> None:
     difference = export(fitted, output, series)
-    size = Path(output).stat().st_size
+    size = output.stat().st_size
     console.print(
         f"{output}: {size / 1024:,.0f} KiB, {state_bytes(fitted.network)} bytes of state per stream; torch and "
         f"onnxruntime agree to {difference.forecast:.1g}",
@@ -195,6 +200,20 @@ def _tensorboard(folder: str) -> Watcher:
         writer.flush()
 
     return watch
+
+
+def _place(path: str | Path) -> Path:
+    """Where a file will be written, its folder made: known to be possible before hours of work depend on it."""
+    place = Path(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{place}: its folder cannot be made: {error.strerror}; name another file") from None
+    if place.is_dir():
+        raise ConfigError(f"{place}: expected a file to write, found a folder; name a file in it")
+    if not os.access(place.parent, os.W_OK):
+        raise ConfigError(f"{place}: its folder may not be written to; name another file")
+    return place
 
 
 def _data_path(path: str | None, where: str) -> str:

@@ -108,7 +108,7 @@ def _scan_file(path: Path, columns: Data) -> pl.LazyFrame:
     if missing := [c for c in wanted if c not in schema]:
         separated = " (expected columns separated by commas)" if len(schema) == 1 and "csv" in path.suffixes[0] else ""
         found = ", ".join(schema) + separated
-        raise ConfigError(f"{path}: no column {missing[0]!r}, found {found}; name it under `data`")
+        raise ConfigError(f"{path}: no column {missing[0]!r}, found {found}; name it (`data` in the settings)")
     numbers = [pl.col(c).cast(pl.Float64).fill_nan(None) for c in (columns.value, *columns.covariates)]
     words = [pl.col(c).cast(pl.String) for c in columns.static]
     return frame.select(

@@ -1,5 +1,6 @@
 """The report's pictures, drawn with matplotlib: losses, skill, calibration, fans, attention, data."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -217,5 +218,7 @@ def _plain(axes: Axes) -> None:
 
 def _picture(figure: Figure, name: str, caption: str) -> Picture:
     out = BytesIO()
-    figure.savefig(out, format="png", dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # an id in a script the font has not; the text names it
+        figure.savefig(out, format="png", dpi=110)
     return Picture(name, caption, out.getvalue())

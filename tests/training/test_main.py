@@ -50,9 +50,9 @@ def test_fit_writes_a_checkpoint_and_a_model_that_export_and_backtest_take(files
     assert (files / "again.onnx").read_bytes() == (files / "model.onnx").read_bytes()
     capfd.readouterr()
     arguments = ["backtest", "model.onnx", "--config", "tiny.yaml", "--data", "data.jsonl", "--stride", "10"]
-    assert main([*arguments, "--json", "scores.json", "--per-stream"]) == 0
+    assert main([*arguments, "--json", "new/scores.json", "--per-stream"]) == 0
     assert "seasonal naive" in capfd.readouterr().out
-    scores = json.loads((files / "scores.json").read_text())["scores"]
+    scores = json.loads((files / "new" / "scores.json").read_text())["scores"]
     assert len(scores) == 9 * 7  # 2 streams and the mean, 3 forecasters; all leads and each of 6
     assert main([*arguments, "--json", "-"]) == 0
     assert json.loads(capfd.readouterr().out)["season"] is None
@@ -76,11 +76,19 @@ def test_events_prints_the_lines_in_time_order(files, capfdbinary):
         (["export", "absent.pt", "--output", "m.onnx"], "absent.pt: cannot be read"),
         (["backtest", "absent.onnx", "--data", "data.jsonl"], "absent.onnx"),
         (["events", "tiny.yaml"], "expected a name ending in .parquet"),
+        (["fit", "tiny.yaml", "--data", "data.jsonl", "--output", "/proc/x/m.onnx"], "its folder cannot be made"),
+        (["fit", "tiny.yaml", "--data", "data.jsonl", "--output", "."], "expected a file to write, found a folder"),
     ],
 )
 def test_what_cannot_be_used_ends_with_exit_code_2_and_a_reason(files, capfd, arguments, expected):
     assert main(arguments) == 2
     assert expected in capfd.readouterr().err
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_before_the_work(files, capfd, monkeypatch):
+    monkeypatch.setattr("training.commands.os.access", lambda *_: False)
+    assert main(["fit", "tiny.yaml", "--data", "data.jsonl"]) == 2
+    assert "runs/tiny.pt: its folder may not be written to" in capfd.readouterr().err
 
 
 def test_the_other_commands_work_on_what_fit_left(files, capfd, monkeypatch):

@@ -16,7 +16,7 @@ SPLIT = {"train_end": 200, "validation_end": 300}
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     config = config_of(split=SPLIT, model={"attention": 4, "note": 3})
-    series = [hourly(400, i, f"stream <{i}>") for i in range(3)]
+    series = [hourly(400, i, f"stream <{i}> 電") for i in range(3)]
     fitted = replace(untrained(config, series), history=((10, 0.9, 0.8), (20, 0.7, 0.75)))
     output = tmp_path_factory.mktemp("report") / "report.html"
     write_report(fitted, series, output)

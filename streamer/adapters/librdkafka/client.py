@@ -133,10 +133,17 @@ class LibrdkafkaClient:
         return self._positions.starting_offset(partition)
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:
-        """Commit positions outside the daemon's transactions: in one of their own, as it has a limit of time."""
+        """Commit positions outside the daemon's transactions: in one of their own, as it has a limit of time.
+
+        Whoever asks again commits the same positions again, so an unknown outcome needs no settling, only a new
+        producer: the daemon, which knows of no transaction, would never ask for it.
+        """
         try:
             self.transact((), positions)
-        except (AbortedError, OutcomeUnknownError) as problem:
+        except OutcomeUnknownError as problem:
+            self.recover()
+            raise NotNowError(f"committing positions: {problem}") from None
+        except AbortedError as problem:
             raise NotNowError(f"committing positions: {problem}") from None
 
     def transact(self, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:

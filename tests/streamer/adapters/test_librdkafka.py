@@ -6,11 +6,14 @@ from threading import Event
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
+from streamer.adapters.librdkafka.client import LibrdkafkaClient
 from streamer.adapters.librdkafka.ending import close, ended
 from streamer.adapters.librdkafka.log_lines import LogLines
 from streamer.adapters.librdkafka.options import consumer_options, producer_options, reader_options
+from streamer.core.events import Partition
+from streamer.delivery import NotNowError, OutcomeUnknownError, Position
 from streamer.kafka.wording import without_secrets
-from streamer.settings import KafkaSettings, OutputSettings
+from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 from tests.integration.waiting import eventually
 
 NOWHERE = "127.0.0.1:1"
@@ -73,3 +76,19 @@ def test_words_of_the_librarys_own_messages_are_no_secrets():
 def test_a_line_is_written_with_its_level(caplog):
     LogLines(settings()).log(logging.ERROR, "%s [%s] %s", "FAIL", "consumer-1", "100 %")
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [(logging.ERROR, "FAIL [consumer-1] 100 %")]
+
+
+def test_a_starting_position_of_unknown_outcome_gets_a_new_producer_as_nobody_else_would_ask_for_one(monkeypatch):
+    client = LibrdkafkaClient(settings(), InputSettings(), OutputSettings(), cluster=None)
+    usable = [False]
+
+    def transact(*_: object) -> None:
+        if not usable[0]:
+            raise OutcomeUnknownError("the producer is not to be used again before it is replaced")
+
+    monkeypatch.setattr(client, "transact", transact)
+    monkeypatch.setattr(client, "recover", lambda: usable.append(usable.pop() or True))
+    start = {Partition("events", 0): Position(0, "tc1;lwm=0")}
+    with pytest.raises(NotNowError, match="not to be used again"):
+        client.commit_positions(start)
+    client.commit_positions(start)

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from typing import Protocol
 
-from streamer.assembly import decoder_for, engine_for
+from streamer.assembly import decoder_for, encoder_for, engine_for
 from streamer.core.contract import Manifest, Model
 from streamer.core.decoding import Decoder
 from streamer.core.events import NO_TIMESTAMP, Partition, Records
@@ -33,7 +33,9 @@ class LoadedModel(Model, Protocol):
 def model_facts(model: LoadedModel, settings: Settings) -> ModelFacts:
     """A model's sizes. Raises ConfigError where the settings do not fit it."""
     manifest = model.manifest
-    arena = engine_for(model, settings.input, settings.state.model_copy(update={"max_streams": 1})).arena
+    one = settings.state.model_copy(update={"max_streams": 1})
+    arena = engine_for(model, settings.input, one, settings.output.every).arena
+    encoder_for(manifest, settings.output)
     snapshots = SnapshotFormat(model.fingerprint, model.signature.states, len(manifest.static))
     numbers = len(manifest.levels) * (LEVEL_BYTES + manifest.horizon * NUMBER_BYTES)
     return ModelFacts(

@@ -83,7 +83,8 @@ def _summary(committed: dict[int, Position], input_: TopicFacts) -> str:
     if not committed:
         return "none committed yet: the first start begins at input.start"
     lag = sum(max(0, input_.end.get(number, at.offset) - at.offset) for number, at in committed.items())
-    replay = sum(at.offset - (low_water_of(at) or at.offset) for at in committed.values())
+    low_water = {number: low_water_of(at) for number, at in committed.items()}
+    replay = sum(committed[number].offset - mark for number, mark in low_water.items() if mark is not None)
     where = f"committed for {len(committed)} of {input_.partitions} partitions"
     return f"{where}, lag {lag:,}, {replay:,} to replay at a restart"
 

@@ -158,6 +158,19 @@ def test_settings_that_do_not_fit_the_model_fail(settings):
     assert only(examine(wrong, instruments(wrong)), "fail").startswith("fail  input.fields.covariates.temp: ")
 
 
+@pytest.mark.parametrize(("option", "value"), [("leads", (99,)), ("levels", (0.123,))])
+def test_output_that_the_model_does_not_have_fails(settings, option, value):
+    wrong = settings.model_copy(update={"output": settings.output.model_copy(update={option: value})})
+    assert only(examine(wrong, instruments(wrong)), "fail").startswith(f"fail  output.{option}: ")
+
+
+def test_thinned_output_of_a_model_without_a_grid_fails(settings, tmp_path):
+    path = models.save(models.echo(step_ms=None), tmp_path / "per_event.onnx")
+    wrong = settings.model_copy(update={"output": settings.output.model_copy(update={"every": 2})})
+    found = examine(wrong, instruments(wrong, load_model=lambda: OnnxModel(path)))
+    assert only(found, "fail").startswith("fail  output.every: ")
+
+
 def test_brokers_that_do_not_answer_fail_and_end_it(settings):
     def silent(names):
         raise ConfigError("kafka.bootstrap_servers: no broker answered; start one")

@@ -102,6 +102,8 @@ def test_a_group_tells_its_members_its_lag_and_what_a_restart_replays():
     found = [str(finding) for finding in check_group(NAMES, kafka, "g")]
     assert found[0] == "ok    group g: 1 members: pod-1 at 10.0.0.7"
     assert "committed for 2 of 2 partitions, lag 10, 10 to replay at a restart" in found[1]
+    whole = with_positions(Position(100, "tc1;lwm=0"))
+    assert "100 to replay at a restart" in str(list(check_group(NAMES, whole, "g"))[1])
     new = replace(with_topic("g-events-changelog", end={}), group=replace(GROUP, positions={}))
     assert "none committed yet" in str(list(check_group(NAMES, new, "g"))[1])
 

@@ -211,16 +211,20 @@ class Daemon:
             self._engine.release(partition)
 
     def _restore(self) -> bool:
-        """A slice of the first partition that is not restored yet; False when brokers did not let it."""
+        """A slice of the first partition that is not restored yet; False when it got no further."""
         task, restore = next(iter(self._restores.items()))
+        got_on = False
         try:
-            restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
+            got_on = restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
         except NotNowError as problem:
             log("restore_delayed", partition=_name(task), error=str(problem))
             if not restore.is_reading:
                 self._restores[task] = self._restores.pop(task)  # the others need not wait for it
-            return False
         if restore.is_saving:
+            self._restores[task] = self._restores.pop(task)
+        elif len(self._restores) > 1 and restore.stands_still(self._clocks.monotonic()):
+            log("restore_set_aside", logging.WARNING, partition=_name(task))
+            restore.set_aside()
             self._restores[task] = self._restores.pop(task)
         if task.phase is Phase.RUNNING:
             del self._restores[task]
@@ -234,7 +238,7 @@ class Daemon:
                 replayed=restore.replayed,
                 seconds=seconds,
             )
-        return True
+        return got_on
 
     def _advance(self, batch: Sequence[Records]) -> None:
         """Forecast records; those of a task that does not run are not ours to judge."""

@@ -34,6 +34,7 @@ from streamer.errors import StateError
 from streamer.logs import log
 from streamer.tasks import Phase, Task, changelog_of
 
+STANDSTILL_SECONDS = 30.0  # what a dead producer leaves open ends within 20 s: its time limit, and the look at it
 LIMIT_SECONDS = 3600.0  # of a restore: changelogs keep their tombstones for 24 h (delete.retention.ms)
 UNUSED = {Kind.FOREIGN: "other_model", Kind.CORRUPT: "corrupt"}
 TRUNCATED = "input_truncated"
@@ -45,6 +46,7 @@ class _Step(Enum):
     READ = 3
     REPLAY = 4
     SAVE = 5
+    LIVE = 6
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,26 @@ class Restore:
         self._began = 0.0
         self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
         self._seen: set[str] = set()  # those of them that the replay came across
-        self._at = 0  # the next offset of the replay
+        self._at = 0  # the next offset of what is being read
+        self._furthest = (0, 0)  # the step and offset reached in any attempt
+        self._moved = 0.0  # when either changed last
         self._gap: int | None = None  # where the first offsets were not there any more, or never: markers have some
         self.snapshots = self.replayed = 0
 
-    def slice(self, timeout_seconds: float, now: float) -> None:
-        """Do what fits in the time; `now` in seconds. Raises NotNowError, to be tried again, and StateError."""
+    def slice(self, timeout_seconds: float, now: float) -> bool:
+        """Do what fits in the time; `now` in seconds. Whether it came further than ever before, in any attempt.
+
+        Raises NotNowError, to be tried again, and StateError.
+        """
+        before = self._reached
+        self._do(timeout_seconds, now)
+        if self._reached != before:
+            self._moved = now
+        got_on = self._reached > self._furthest
+        self._furthest = max(self._furthest, self._reached)
+        return got_on
+
+    def _do(self, timeout_seconds: float, now: float) -> None:
         if self._task.phase is Phase.ASSIGNED:
             self._task.move(Phase.RESTORING)
         match self._step:
@@ -116,6 +132,18 @@ class Restore:
     def is_saving(self) -> bool:
         """Whether it waits for snapshots to be under way; others may be restored meanwhile."""
         return self._step is _Step.SAVE
+
+    def stands_still(self, now: float) -> bool:
+        """Whether it has been reading for long and got nowhere: a leader is away, or a transaction hangs."""
+        return self.is_reading and now - self._moved > STANDSTILL_SECONDS
+
+    def set_aside(self) -> None:
+        """Give the reading up, to begin again some other time: another one needs the reader."""
+        self._again()
+
+    @property
+    def _reached(self) -> tuple[int, int]:
+        return self._step.value, self._at
 
     def _fetch(self, now: float) -> None:
         partition = self._task.partition
@@ -151,12 +179,13 @@ class Restore:
             self._settle()
             return
         self._reader.seek(self._changelog, begin)
-        self._step = _Step.READ
+        self._at, self._step = begin, _Step.READ
 
     def _read(self, timeout_seconds: float) -> None:
         records, position = self._reader.read(timeout_seconds)
         if records is not None:
             self._take_over(records)
+        self._at = position
         if position >= self._end:
             self._settle()
 
@@ -317,7 +346,7 @@ class Restore:
         return self._client.committed([self._task.partition])[self._task.partition] == self._committed
 
     def _go_live(self) -> None:
-        self._task.saving = False
+        self._task.saving, self._step = False, _Step.LIVE
         self._engine.go_live(self._task.partition)
         self._task.move(Phase.RUNNING)
         self._client.resume(self._task.partition, self._committed.offset)

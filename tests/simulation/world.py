@@ -74,10 +74,11 @@ class WatchedRestore(Restore):
         super().__init__(task, *more)  # type: ignore[arg-type]
         self._process = process
 
-    def slice(self, timeout_seconds: float, now: float) -> None:
-        super().slice(timeout_seconds, now)
+    def slice(self, timeout_seconds: float, now: float) -> bool:
+        got_on = super().slice(timeout_seconds, now)
         if self._task.phase is Phase.RUNNING:
             self._process.restored(self._task)
+        return got_on
 
 
 class Process:

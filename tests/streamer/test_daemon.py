@@ -13,7 +13,7 @@ from streamer.errors import StateError
 from streamer.tasks import Phase, Task
 from tests.simulation.actions import Action, At, Bad, Fail, Feed, PutOut, Start, Stop, Turn, Unknown, Wait
 from tests.simulation.actions import Rebalance as Anew
-from tests.simulation.kafka import is_visible
+from tests.simulation.kafka import Transaction, is_visible
 from tests.simulation.model import POISON
 from tests.simulation.oracle import DEAD, FORECASTS
 from tests.simulation.world import Process, Setup, World
@@ -242,6 +242,19 @@ def test_a_restore_that_brokers_do_not_let_on_is_no_progress():
     assert process is not None
     assert process.metrics.process.seconds_since_progress() > 35
     assert process.metrics.process.seconds_since_turn() == 0
+
+
+def test_a_changelog_that_cannot_be_read_on_keeps_no_other_partition_waiting_and_is_no_progress(caplog):
+    world = World(replace(ONE, partitions=2, watched=False))
+    world.run([*LIVE, Turn(0, 8), A, Feed(1, "b"), Turn(0, 4), Stop(0), Wait(40)])
+    world.broker.log(Partition("group-events-changelog", 0)).append(Transaction("hangs", world.now), b"x", None)
+    world.run([Start(0), *[Turn(0), Wait(1.0)] * 60, Feed(1, "b"), Turn(0, 4), *[Turn(0), Wait(1.0)] * 60])
+    process = world.processes[0]
+    assert process is not None
+    assert process.daemon.ready() == (False, "2 partitions assigned, 1 being restored")
+    assert len(visible(world, FORECASTS, 1)) == 2
+    assert process.metrics.process.seconds_since_progress() > 50
+    assert sum("event=restore_set_aside partition=events-0" in line for line in caplog.messages) == 1
 
 
 BAD = [Bad(0), Feed(0, "a", 1), Feed(0, "a", 0), Bad(0, b"{}")]

@@ -215,6 +215,12 @@ def test_a_fetched_model_is_held_against_its_checksum():
         assert objects["ConfigMap", f"{NAME}-fetch-model"]["data"]["fetch_model.py"].rstrip() == program.rstrip()
 
 
+def test_what_fetches_the_model_can_be_given_an_authority_to_trust():
+    fetch = pod(rendered("http"))["initContainers"][0]
+    assert {"name": "SSL_CERT_FILE", "value": "/etc/ca/ca.crt"} in fetch["env"]
+    assert {"name": "ca", "mountPath": "/etc/ca", "readOnly": True} in fetch["volumeMounts"]
+
+
 def test_another_model_replaces_the_pods():
     def template_of(*sets: str) -> object:
         return rendered("configmap", *sets)["StatefulSet", NAME]["spec"]["template"]

@@ -107,6 +107,9 @@
       valueFrom: {secretKeyRef: {name: {{ . }}, key: secretAccessKey}}
     {{- end }}
     {{- end }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- with .Values.securityContext }}
   securityContext: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -115,6 +118,9 @@
     - {name: model, mountPath: /models}
     - {name: fetch-model, mountPath: /etc/fetch-model, readOnly: true}
     - {name: tmp, mountPath: /tmp}
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
 {{- with .Values.extraInitContainers }}
 {{ toYaml . }}

@@ -12,7 +12,6 @@ from training.data import Series, static_codes
 from training.stepping import block_of, fresh_state
 
 TOLERANCE = 1e-5  # of max(|forecast|, the stream's scale): the design's equality of forecasts
-STATE_TOLERANCE = 1e-4  # of a state tensor's largest element: states are compared to find a wrong one, not its rounding
 STEPS = 120  # steps of each case after its ring is full
 CASES = 8  # real sequences taken
 SEED = 20131101  # any; fixed so that an export that failed fails again
@@ -21,6 +20,10 @@ SEED = 20131101  # any; fixed so that an export that failed fails again
 @dataclass(frozen=True)
 class Difference:
     """The largest differences found: forecasts in units of max(|forecast|, scale), states of their largest element.
+
+    States are told, not judged: where a stream stands still, its spread is rounding, and so is what is measured in it;
+    and a block moves the anchor at its end, steps as soon as the level is far. What they lead to is judged, for every
+    way of cutting goes on from the states it left.
 
     where  which way of cutting the steps, and which case
     """
@@ -31,11 +34,11 @@ class Difference:
 
     def check(self, path: str) -> None:
         """Raises ContractError if they are more than rounding."""
-        if self.forecast <= TOLERANCE and self.state <= STATE_TOLERANCE:
+        if self.forecast <= TOLERANCE and np.isfinite(self.state):
             return
         raise ContractError(
             f"{path}: onnxruntime and torch disagree on {self.where}: forecasts by {self.forecast:.2g} (at most "
-            f"{TOLERANCE:g} is rounding), states by {self.state:.2g} (at most {STATE_TOLERANCE:g}); not written"
+            f"{TOLERANCE:g} is rounding), states by {self.state:.2g}; not written"
         )
 
 
@@ -52,9 +55,8 @@ def compare(reference: Model, model: Model, series: Sequence[Series]) -> Differe
         gaps = [_relative(f, e, s) for f, e, s in zip(found, expected, sequences, strict=True)]
         place = int(np.argmax(np.nan_to_num(gaps, nan=np.inf)))
         apart = max(_largest(a, b) for a, b in zip(state, expected_state, strict=True))
-        if not gaps[place] <= worst.forecast or not apart <= worst.state:
-            where = f"{way}, case {names[place]!r}"
-            worst = Difference(_max(gaps[place], worst.forecast), _max(apart, worst.state), where)
+        where = worst.where if gaps[place] <= worst.forecast else f"{way}, case {names[place]!r}"
+        worst = Difference(_max(gaps[place], worst.forecast), _max(apart, worst.state), where)
     return worst
 
 
@@ -88,7 +90,7 @@ def hard_cases(series: Sequence[Series], ring: int) -> Iterator[tuple[str, Serie
 def _ways(series: Sequence[Series]) -> Iterator[tuple[str, list[npt.NDArray[np.int64]]]]:
     """Ways to cut each sequence into pieces; rows of different lengths in a block are the padding."""
     lengths = [len(s) for s in series]
-    yield "one block", [np.array([n]) for n in lengths]
+    yield "one block and a step", [np.array([n - 1, 1][n < 2 :]) for n in lengths]
     yield "step by step", [np.ones(n, np.int64) for n in lengths]
     random = np.random.default_rng(SEED)
     for way in range(2):

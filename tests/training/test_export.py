@@ -64,6 +64,15 @@ def test_a_file_that_does_not_agree_is_not_written(tmp_path, small, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_level_that_moves_the_anchor_at_other_steps_in_other_blocks_is_no_disagreement(small):
+    fitted, series, _ = small
+    value = series[0].value.copy()
+    value[150:] = 1e4  # stands still, far from the anchor
+    still = replace(series[0], value=value, observed=np.ones_like(series[0].observed))
+    models = [TorchModel(fitted.network, fitted.manifest) for _ in range(2)]
+    compare(*models, [still]).check("m.onnx")
+
+
 def test_a_nan_is_a_disagreement(small):
     fitted, series, _ = small
     model = TorchModel(fitted.network, fitted.manifest)

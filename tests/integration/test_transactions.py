@@ -359,6 +359,17 @@ def test_a_member_that_lost_its_place_in_the_middle_of_a_transaction_commits_not
     assert values(first) == [b"kept"]
 
 
+def test_what_is_lost_while_it_is_held_back_is_read_when_it_comes_again(bootstrap, new_member):
+    member = new_member(options=SOON_DROPPED)
+    with running(member):
+        member.join()
+        was = identity_of(member)
+        eventually(lambda: identity_of(member) != was, "left, since it does not poll")
+        eventually(lambda: member.client.hold(0.05) or not member.client._membership.running, "lost")
+        produce(bootstrap, member.topic, [Record(b"%d" % number, partition=number) for number in range(3)])
+        member.read(3)
+
+
 @pytest.mark.parametrize("kafka_client", ["kafka-python"], indirect=True)
 def test_a_member_that_came_back_as_another_has_lost_its_partitions_even_if_the_library_does_not_say_so(new_member):
     member = new_member(options=SOON_DROPPED)

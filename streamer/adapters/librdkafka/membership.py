@@ -65,6 +65,8 @@ class Membership:
         if partition in self.running:
             self._consumer.incremental_unassign([TopicPartition(*partition)])
         self._consumer.incremental_assign([TopicPartition(*partition, offset)])
+        # one that was lost while it was paused stays so in the library, even when it is assigned anew
+        self._consumer.resume([TopicPartition(*partition)])
         self.running.add(partition)
 
     def topic_partitions(self) -> list[TopicPartition]:

@@ -37,7 +37,7 @@ from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
 from streamer.replay import refuse_record_fields, replay
 from streamer.restore import Restore, RestorePolicy
-from streamer.settings import HttpSettings, Settings, flags_help, load_settings
+from streamer.settings import HttpSettings, ModelSettings, Settings, flags_help, load_settings
 from streamer.state import reset, show
 from streamer.tasks import Task, changelog_of
 from streamer.watchdog import Watchdog, end_process
@@ -162,7 +162,7 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
 
 def _serve(settings: Settings) -> None:
     """Be the daemon until a signal."""
-    model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
+    model = _model(settings.model)
     metrics = Metrics(max_streams=settings.state.max_streams, memory_bytes=memory_bytes())
     metrics.model.serving(model.manifest, model.fingerprint, model.providers)
 
@@ -170,7 +170,7 @@ def _serve(settings: Settings) -> None:
         metrics.model.block_advanced(block, seconds)
         metrics.process.turned()  # a batch of long gaps takes its time, and is no standstill
 
-    engine = engine_for(TimedModel(model, on_block), settings.input, settings.state, settings.output.every)
+    engine = engine_for(TimedModel(model, on_block), settings.input, settings.state, settings.output.every, model.hold)
     format_ = SnapshotFormat(model.fingerprint, model.signature.states, len(model.manifest.static))
     group = settings.kafka.group_id
     topics = Topics(settings.output.topic, settings.output.dead_letter_topic, partial(changelog_of, group))
@@ -202,6 +202,10 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
+
+
+def _model(given: ModelSettings) -> OnnxModel:
+    return OnnxModel(given.path, given.providers, given.threads, given.cpu_fallback)
 
 
 def _kafka(settings: Settings) -> tuple[KafkaClient, LogReader]:
@@ -253,8 +257,8 @@ def _stop_signal(daemon: Daemon) -> Event:
 def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:
     settings = load_settings(["--model.path", options.model, *flags], os.environ, required=(), reads=READ_BY_REPLAY)
     refuse_record_fields(settings.input.fields)
-    model = OnnxModel(settings.model.path, settings.model.providers, settings.model.threads)
-    engine = engine_for(model, settings.input, settings.state, settings.output.every)
+    model = _model(settings.model)
+    engine = engine_for(model, settings.input, settings.state, settings.output.every, model.hold)
     name = "stdin" if options.input == STANDARD else Path(options.input).name
     encoder = encoder_for(model.manifest, settings.output, forecast_writer())
     with open_input(options.input) as source, open_output(options.output, options.input) as sink:
@@ -302,7 +306,7 @@ def _doctor(_options: argparse.Namespace, flags: Sequence[str]) -> int:
     kafka, model = settings.kafka, settings.model
     with closing(KafkaPythonLogReader(kafka)) as reader:
         instruments = Instruments(
-            load_model=lambda: OnnxModel(model.path, model.providers, model.threads),
+            load_model=lambda: _model(model),
             time_limits=lambda: time_limits(kafka),
             inspect=lambda names: inspect(kafka, names.inputs, [n for n in names.all if n not in names.inputs]),
             reader=reader,
@@ -314,7 +318,7 @@ def _doctor(_options: argparse.Namespace, flags: Sequence[str]) -> int:
 def _show_state(options: argparse.Namespace, flags: Sequence[str]) -> int:
     settings = load_settings(flags, os.environ, required=REQUIRED_FOR_STATE, reads=("model", "input", "kafka"))
     given = settings.model
-    model = OnnxModel(given.path, given.providers, given.threads) if given.path else None
+    model = _model(given) if given.path else None
     with closing(KafkaPythonLogReader(settings.kafka)) as reader:
         found = show(options.stream, settings, KafkaPythonGroup(settings.kafka), reader, model)
     return EXIT_OK if found else EXIT_FAILED

@@ -7,6 +7,7 @@ from streamer.core.contract import Manifest, Model
 from streamer.core.decoding import Decoder, Limits
 from streamer.core.engine import Engine
 from streamer.core.fields import KEY, TIMESTAMP, Layout, Path
+from streamer.core.held import HeldHere, Hold
 from streamer.core.timegrid import TimeGrid
 from streamer.core.wire import ForecastEncoder, Writer, write_lines
 from streamer.errors import ConfigError
@@ -15,8 +16,13 @@ from streamer.settings import InputFields, InputSettings, OutputSettings, StateS
 HOUR_MS = 3_600_000
 
 
-def engine_for(model: Model, events: InputSettings, state: StateSettings, every: int = 1) -> Engine:
-    """An engine without streams; every: `output.every`.
+def engine_for(
+    model: Model, events: InputSettings, state: StateSettings, every: int = 1, hold: Hold = HeldHere
+) -> Engine:
+    """An engine without streams.
+
+    every  `output.every`
+    hold   where the streams' states will be held
 
     Raises ConfigError where a setting does not fit the model, or the machine has too little memory for it.
     """
@@ -36,7 +42,7 @@ def engine_for(model: Model, events: InputSettings, state: StateSettings, every:
         every=every,
     )
     try:
-        return Engine(model, grid, decoder_for(manifest, events), state.max_streams)
+        return Engine(model, grid, decoder_for(manifest, events), state.max_streams, hold)
     except MemoryError:
         each = Engine(model, grid, decoder_for(manifest, events), 1).arena.bytes_per_stream
         raise ConfigError(

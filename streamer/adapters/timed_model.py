@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streamer.core.contract import Array, Block, Manifest, Model, Signature
+from streamer.core.contract import Block, Manifest, Model, Signature, Taken
 
 
 class TimedModel:
@@ -25,7 +26,7 @@ class TimedModel:
     def signature(self) -> Signature:
         return self._model.signature
 
-    def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
+    def advance(self, block: Block, state: Sequence[Any]) -> tuple[npt.NDArray[np.float32], Taken]:
         """Quantiles (N, H, Q) at the emitted positions, and every row's state after its last step."""
         begin = self._clock()
         result = self._model.advance(block, state)

@@ -1,4 +1,4 @@
-"""The state arena: a row per stream in one array per state tensor, and what is known of the stream beside it.
+"""The state arena: a row per stream, with its state, held wherever the model runs, and what is known of it.
 
 Memory for `max_streams` rows is reserved at once and becomes real when a row is first used. Rows are handed
 out and taken back. What a row's state holds when it is handed out counts for nothing: a stream's first step starts
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamer.core.contract import Array, StateSpec
+from streamer.core.held import Held
 from streamer.core.snapshot import Snapshots
-from streamer.core.timegrid import NEVER, Ints, Mask
+from streamer.core.timegrid import NEVER, Ints
 
 GROWTH = 65_536  # rows added when restored streams need more than was reserved
 CLEAN = 0  # the stamp of a stream that its snapshot describes
@@ -20,6 +20,7 @@ CLEAN = 0  # the stamp of a stream that its snapshot describes
 class Arena:
     """States and bookkeeping of streams, by row; new ones up to `max_streams`.
 
+    held       (rows, …)  its state tensors
     stream     rows ids
     last_slot  (rows,)    the slot of the stream's last accepted event, NEVER for none
     age        (rows,)    steps since its state was last all zeros
@@ -28,16 +29,16 @@ class Arena:
     stamp      (rows,)    which change since its snapshot was the first, CLEAN for none; see `ledger`
     """
 
-    def __init__(self, states: Sequence[StateSpec], categories: int, max_streams: int) -> None:
+    def __init__(self, held: Held, categories: int, max_streams: int) -> None:
         self.max_streams = max_streams
-        self.states: list[Array] = [np.zeros((max_streams, *s.shape), s.dtype) for s in states]
+        self.held = held
         self.last_slot: Ints = np.zeros(max_streams, np.int64)
         self.age: Ints = np.zeros(max_streams, np.int64)
         self.codes: Ints = np.zeros((max_streams, categories), np.int64)
         self.covers: Ints = np.zeros(max_streams, np.int64)
         self.stamp: Ints = np.zeros(max_streams, np.int64)
         self.stream: list[str] = []  # as long as rows were ever handed out
-        self.bytes_per_stream = sum(a.nbytes for a in self._arrays) // max_streams
+        self.bytes_per_stream = held.bytes_per_row + sum(a.nbytes for a in self._columns) // max_streams
         self._free: list[int] = []
         self._last_stamp = CLEAN
 
@@ -73,7 +74,7 @@ class Arena:
         """Streams as their snapshots have them."""
         self.remember(rows, snapshots.last_slot, snapshots.age, snapshots.codes)
         self.covers[rows], self.stamp[rows] = snapshots.covers, CLEAN
-        self.scatter(rows, snapshots.states)
+        self.held.write(rows, snapshots.states)
 
     def release(self, rows: Sequence[int] | Ints) -> None:
         """Take rows back. Their states stay as they are: a million of them would take a second to clear."""
@@ -88,37 +89,24 @@ class Arena:
     def snapshots(self, rows: Ints, covers: int) -> Snapshots:
         """Copies of these streams' states as of the input offset `covers`."""
         self.covers[rows] = covers
-        states = [tensor[rows] for tensor in self.states]
-        return Snapshots(self.last_slot[rows], self.age[rows], self.covers[rows], self.codes[rows], states)
+        known = self.last_slot[rows], self.age[rows], self.covers[rows], self.codes[rows]
+        return Snapshots(*known, self.held.read(rows))
 
     def new_stamps(self, count: int) -> Ints:
         """Stamps that no row has borne before."""
         self._last_stamp += count
         return np.arange(self._last_stamp - count + 1, self._last_stamp + 1)
 
-    def gather(self, rows: Ints, fresh: Mask) -> list[Array]:
-        """Copies of the rows' states, (B, …) each; all zeros where fresh."""
-        gathered = [tensor[rows] for tensor in self.states]
-        if fresh.any():
-            for state in gathered:
-                state[fresh] = 0
-        return gathered
-
-    def scatter(self, rows: Ints, states: Sequence[Array]) -> None:
-        """Put states back."""
-        for tensor, state in zip(self.states, states, strict=True):
-            tensor[rows] = state
-
     @property
-    def _arrays(self) -> list[Array]:
-        return [*self.states, self.last_slot, self.age, self.codes, self.covers, self.stamp]
+    def _columns(self) -> list[Ints]:
+        return [self.last_slot, self.age, self.codes, self.covers, self.stamp]
 
     def _grow_to(self, rows: int) -> None:
         have = len(self.last_slot)
         if rows <= have:
             return
         more = -(-(rows - have) // GROWTH) * GROWTH
-        *states, self.last_slot, self.age, self.codes, self.covers, self.stamp = (
-            np.concatenate((a, np.zeros((more, *a.shape[1:]), a.dtype))) for a in self._arrays
+        self.held.grow(more)
+        self.last_slot, self.age, self.codes, self.covers, self.stamp = (
+            np.concatenate((a, np.zeros((more, *a.shape[1:]), a.dtype))) for a in self._columns
         )
-        self.states = states

@@ -7,7 +7,7 @@ positions asked for. Its manifest travels in the file's metadata under `tidecast
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ MAX_STATE_BYTES = 1 << 26  # of one stream: a snapshot of it is a Kafka record
 STATE_DTYPES = frozenset(map(np.dtype, ("float16", "float32", "float64", "int32", "int64", "bool")))
 
 Array = npt.NDArray[np.generic]
+Taken = list[Any]  # states (B, …), one per tensor, as a model takes them: arrays, or what its device has
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^@\s]+$")]
 
 
@@ -167,7 +168,7 @@ class Model(Protocol):
     @property
     def signature(self) -> Signature: ...
 
-    def advance(self, block: Block, state: Sequence[Array]) -> tuple[npt.NDArray[np.float32], list[Array]]:
+    def advance(self, block: Block, state: Sequence[Any]) -> tuple[npt.NDArray[np.float32], Taken]:
         """Quantiles (N, H, Q) at the emitted positions, and every row's state after its last step."""
         ...
 

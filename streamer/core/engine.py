@@ -18,6 +18,7 @@ from streamer.core.contract import Model
 from streamer.core.decoding import Decoder, Events
 from streamer.core.events import Partition, Records
 from streamer.core.forecasts import Outcome, Reset
+from streamer.core.held import HeldHere, Hold
 from streamer.core.snapshot import Snapshots
 from streamer.core.stepping import Broken, ages, step
 from streamer.core.timegrid import NEVER, Ints, Judgement, TimeGrid, begin_again, judge, progress_before
@@ -31,12 +32,13 @@ class Engine:
     """Advances every stream of every partition with one model.
 
     max_streams  streams over all partitions; an event that would begin one more is rejected
+    hold         where their states are held
     """
 
-    def __init__(self, model: Model, grid: TimeGrid, decoder: Decoder, max_streams: int) -> None:
+    def __init__(self, model: Model, grid: TimeGrid, decoder: Decoder, max_streams: int, hold: Hold = HeldHere) -> None:
         self.model = model
         self.grid = grid
-        self.arena = Arena(model.signature.states, len(model.manifest.static), max_streams)
+        self.arena = Arena(hold(model.signature.states, max_streams), len(model.manifest.static), max_streams)
         self._decoder = decoder
         self._rows: dict[Partition, dict[str, int]] = {}  # every stream's row, by partition and id
         self._progress: dict[Partition, int] = {}

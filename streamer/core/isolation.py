@@ -37,8 +37,7 @@ class Alone:
 
 def broken_rows(block: Block, quantiles: npt.NDArray[np.float32], states: Sequence[Array]) -> Mask | None:
     """Which rows (B,) broke; None, quickly, when none did."""
-    sound = all(_sound(state) for state in states) and np.isfinite(quantiles).all()
-    if sound:
+    if are_sound(states) and np.isfinite(quantiles).all():
         return None
     broken = np.zeros(len(block.length), bool)
     for state in states:
@@ -48,6 +47,11 @@ def broken_rows(block: Block, quantiles: npt.NDArray[np.float32], states: Sequen
     unusable = ~np.isfinite(quantiles).all(axis=(1, 2))
     broken[block.emit[unusable] // block.time.shape[1]] = True
     return broken
+
+
+def are_sound(states: Sequence[Array]) -> bool:
+    """Whether every number is finite and has not exploded."""
+    return all(_sound(state) for state in states)
 
 
 def step_alone(model: Model, block: Block, row: int, state: Sequence[Array]) -> Alone:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streamer.core.acceptance import Accepted
 from streamer.core.arena import Arena
 from streamer.core.blocks import MAX_STEPS, Run, Steps
-from streamer.core.contract import Block, Model
+from streamer.core.contract import Array, Block, Model
 from streamer.core.isolation import broken_rows, step_alone
 from streamer.core.timegrid import Ints, TimeGrid
 
@@ -62,16 +62,29 @@ def ages(accepted: Accepted, arena: Arena, broken: Sequence[Broken]) -> Ints:
 
 
 def _advance_block(model: Model, arena: Arena, run: Run, block: Block) -> tuple[npt.NDArray[np.float32], list[Broken]]:
-    before = arena.gather(run.row, run.fresh)
+    before = arena.held.take(run.row, run.fresh)
     quantiles, after = model.advance(block, before)
+    is_sound = arena.held.put(run.row, after)
+    if is_sound and np.isfinite(quantiles).all():
+        return quantiles, []
+    old, new = arena.held.fetched(before), arena.held.fetched(after)
+    return quantiles, _step_broken_alone(model, arena, run, block, (quantiles, old, new))
+
+
+def _step_broken_alone(
+    model: Model, arena: Arena, run: Run, block: Block, found: tuple[npt.NDArray[np.float32], list[Array], list[Array]]
+) -> list[Broken]:
+    """Step the rows that broke alone, from their old states; what was `found` of them is set right in place."""
+    quantiles, old, new = found
+    mask = broken_rows(block, quantiles, new)
+    broken = np.flatnonzero(mask if mask is not None else [])
     resets: list[Broken] = []
-    mask = broken_rows(block, quantiles, after)
-    for b in [] if mask is None else np.flatnonzero(mask).tolist():
-        alone = step_alone(model, block, b, [state[b : b + 1] for state in before])
+    for b in broken.tolist():
+        alone = step_alone(model, block, b, [state[b : b + 1] for state in old])
         quantiles[block.emit // block.time.shape[1] == b] = alone.quantiles
-        for state, own in zip(after, alone.state, strict=True):
+        for state, own in zip(new, alone.state, strict=True):
             state[b] = own[0]
         row, first = int(run.row[b]), int(run.first[b])
         resets += [Broken(row, int(block.time[b, t]), first + t, first + begins) for t, begins in alone.resets]
-    arena.scatter(run.row, after)
-    return quantiles, resets
+    arena.held.write(run.row[broken], [state[broken] for state in new])
+    return resets

@@ -33,8 +33,14 @@ class ModelSettings(Section):
     providers: Annotated[tuple[str, ...], Distinct] = Field(
         default=("CPUExecutionProvider",),
         min_length=1,
-        description="onnxruntime's execution providers, in order of preference. One that is not available stops "
-        "the daemon; it never falls back to a slower one.",
+        description="onnxruntime's execution providers, in order of preference. With CUDAExecutionProvider or "
+        "TensorrtExecutionProvider first, states are held in the device's memory. One that is not available stops "
+        "the daemon.",
+    )
+    cpu_fallback: bool = Field(
+        default=False,
+        description="Serve on the CPU, with a warning in the log, where a provider is not available, instead of "
+        "stopping. `streamer_model_info` says which it is; a load that needs the device will then fall behind.",
     )
     threads: Annotated[int, Number, Unit("threads")] = Field(
         default=1,

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from streamer.checkpoint import low_water_of
 from streamer.core.engine import Engine
 from streamer.core.events import Partition, Records
@@ -96,7 +98,7 @@ def states_of(engine: Engine, partition: Partition) -> dict[str, State]:
     """What an engine knows of a partition's streams."""
     arena, found = engine.arena, {}
     for row in engine.rows(partition).tolist():
-        codes, tensors = tuple(arena.codes[row].tolist()), tuple(t[row].tobytes() for t in arena.states)
+        codes, tensors = tuple(arena.codes[row].tolist()), tuple(t.tobytes() for t in arena.held.read(np.array([row])))
         found[arena.stream[row]] = (int(arena.last_slot[row]), int(arena.age[row]), codes, tensors)
     return found
 

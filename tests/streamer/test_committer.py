@@ -11,6 +11,7 @@ from streamer.checkpoint import Part, position_of
 from streamer.committer import Committer
 from streamer.core.arena import Arena
 from streamer.core.events import Partition
+from streamer.core.held import HeldHere
 from streamer.core.ledger import Ledger
 from streamer.delivery import (
     AbortedError,
@@ -76,7 +77,7 @@ class Client:
 
 
 def part(partition: Partition, before: int, offset: int) -> Part:
-    task = Task(partition, Ledger(Arena((), 0, 1)))
+    task = Task(partition, Ledger(Arena(HeldHere((), 1), 0, 1)))
     messages = [Messages(partition, [b"k"], [b"%d" % offset])]
     return Part(task, before, position_of(offset, offset), messages, np.zeros(0, np.int64), 0, 0, 0)
 

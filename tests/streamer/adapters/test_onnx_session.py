@@ -8,8 +8,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from streamer.adapters.onnx_session import OnnxModel
+from streamer.adapters.onnx_session import OnnxModel, session
 from streamer.core.contract import Block
+from streamer.core.held import HeldHere
 from streamer.errors import ConfigError, ContractError
 from tests import models
 
@@ -181,6 +182,28 @@ def test_a_provider_that_onnxruntime_would_silently_replace_is_refused(load, mon
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     with pytest.raises(ConfigError, match="'CUDAExecutionProvider' could not be started here, found CPUExecution"):
         load(models.echo(), providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("available", [[], ["CUDAExecutionProvider"]])
+def test_the_cpu_serves_instead_and_says_so_where_it_may(load, monkeypatch, caplog, available):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [*available, "CPUExecutionProvider"])
+    model = load(models.echo(), providers=("CUDAExecutionProvider",), cpu_fallback=True)
+    assert model.providers == ("CPUExecutionProvider",)
+    (line,) = caplog.messages
+    assert line.startswith("event=provider_replaced by=CPUExecutionProvider reason=\"model.providers: 'CUDA")
+    assert isinstance(model.hold(model.signature.states, 1), HeldHere)
+
+
+def test_a_model_on_a_device_has_its_states_there(load, monkeypatch):
+    made = []
+    monkeypatch.setattr(session, "HeldOnDevice", lambda *given: made.append(given))
+    model = load(models.echo())
+    for provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+        model.providers = (provider, "CPUExecutionProvider")
+        model.hold(model.signature.states, 7)
+        assert made.pop() == (model.signature.states, 7, "cuda", model.providers)
+        assert isinstance(model.hold((), 7), HeldHere)  # a model without states has nothing to hold
 
 
 # refusals

@@ -227,8 +227,9 @@ def assert_same_states(found, expected):
     rows = slice(0, len(found.arena))
     assert (found.arena.last_slot[rows] == expected.arena.last_slot[rows]).all()
     assert (found.arena.age[rows] == expected.arena.age[rows]).all()
-    for a, b in zip(found.arena.states, expected.arena.states, strict=True):
-        a, b = (x[rows].reshape(rows.stop, -1).astype(float) for x in (a, b))
+    at = np.arange(rows.stop)
+    for a, b in zip(found.arena.held.read(at), expected.arena.held.read(at), strict=True):
+        a, b = (x.reshape(rows.stop, -1).astype(float) for x in (a, b))
         scale = np.maximum(np.abs(b).max(axis=1, keepdims=True), 1e-3)
         assert (np.abs(a - b) <= 1e-5 * np.maximum(np.abs(b), scale)).all()
 

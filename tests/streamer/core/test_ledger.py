@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.core.arena import Arena
+from streamer.core.held import HeldHere
 from streamer.core.ledger import Ledger
 
 STREAMS = "abcdef"
@@ -18,7 +19,7 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=40))
 def test_a_stream_is_dirty_from_its_first_change_until_it_is_cleaned_or_forgotten(steps):
-    arena = Arena((), 0, len(STREAMS))
+    arena = Arena(HeldHere((), len(STREAMS)), 0, len(STREAMS))
     ledger = Ledger(arena)
     row: dict[str, int] = {}
     dirty: dict[str, tuple[int, float]] = {}  # in the order in which they became so

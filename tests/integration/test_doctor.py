@@ -8,6 +8,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.structs import OffsetAndMetadata
 
+from streamer.adapters.kafka_python import inspection
 from tests import models
 from tests.drive import event
 from tests.integration.commands import streamer
@@ -84,6 +85,22 @@ def test_a_good_set_up_passes_with_events_and_a_changelog(settings, capsys):
     assert f"ok    settings of {changelog}: compacted, delete.retention.ms 1 d" in text
     assert "ok    recent input: 2 records read, 2 streams, 0 records rejected" in text
     assert "ok    time limits of the brokers: allow these" in text
+
+
+def test_a_daemon_that_goes_on_meanwhile_is_not_taken_for_one_beyond_the_inputs_end(settings, capsys, monkeypatch):
+    """Events are appended and committed between the doctor's looks at the positions and at the ends."""
+    send(settings, *[(event("a", t), 0) for t in range(3)])
+    looked = inspection.committed_positions
+
+    def meanwhile(*arguments):
+        send(settings, *[(event("a", t), 0) for t in range(3, 8)])
+        commit(settings, 8, "tc1;lwm=8")
+        return looked(*arguments)
+
+    monkeypatch.setattr(inspection, "committed_positions", meanwhile)
+    _, said = streamer(capsys, settings, "doctor")
+    assert f"positions in {settings['input.topics']}" in said, said
+    assert "the input ends at" not in said, said
 
 
 def test_every_problem_is_told_in_one_run(settings, bootstrap, capsys):

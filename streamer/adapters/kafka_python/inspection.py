@@ -76,15 +76,17 @@ def inspect(kafka: KafkaSettings, inputs: Sequence[str], others: Sequence[str]) 
         transactional_id = f"{kafka.group_id}-{kafka.group_instance_id or 'doctor'}"
         transactional = _transactional(admin, transactional_id)
         members, operations, refused = _members(admin, kafka.group_id)
+        read = describe_topics(admin, inputs)
+        partitions = [Partition(name, number) for name in inputs for number in range(read[name].partitions)]
+        positions: Mapping[Partition, Position | None] = {}
+        if not refused:
+            try:
+                positions = committed_positions(kafka, partitions)
+            except KafkaError as error:
+                refused = type(error).__name__
+        # the ends after the positions, or those of a running daemon would lie beyond them
         topics = describe_topics(admin, [*inputs, *others, *INTERNAL])
         cluster = _cluster(admin)
-    partitions = [Partition(name, number) for name in inputs for number in range(topics[name].partitions)]
-    positions: Mapping[Partition, Position | None] = {}
-    if not refused:
-        try:
-            positions = committed_positions(kafka, partitions)
-        except KafkaError as error:
-            refused = type(error).__name__
     group = GroupFacts(refused, members, positions, operations, transactional_id, transactional)
     return KafkaFacts(cluster, topics, group)
 

@@ -106,7 +106,7 @@ class Namespace:
             command("kubectl", "drain", node, *options, f"--timeout={limit_seconds}s")
             ended = "complete"
         except CommandError as problem:
-            if "timeout" not in str(problem):
+            if not re.search("global timeout reached|did not complete within", str(problem)):
                 raise
             ended = "stopped at its limit by the disruption budget"
         finally:

@@ -22,8 +22,7 @@ class Forecasts:
     origin     (n,)       int64 UTC epoch milliseconds
     warm       (n,)       whether the stream has seen `warmup_steps` since its state was fresh
     wanted     (n,)       whether the forecast is published
-    quantiles  (m, H, Q)  of the m wanted: float32, stream units; NaN where the model gave nothing finite even from a
-                          fresh state
+    quantiles  (m, H, Q)  of the m wanted: float32, stream units; NaN where the model gave nothing finite
     rejected              the other records, each with its reason
     """
 

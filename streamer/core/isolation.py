@@ -1,11 +1,12 @@
 """A broken state touches one stream only: find the rows that broke, and step them alone to where they did.
 
-A state is broken when it holds a number that is not finite or has exploded, or when its forecast is not finite.
-Inputs are finite before they come here, so a break is the model's own.
+A state is broken when it holds a number that is not finite or has exploded. Inputs are finite before they come here,
+so a break is the model's own. A forecast that is not finite breaks nothing where the state is sound: a replay, which
+forecasts nothing, could not tell, and would come to another state than the run that it repeats.
 
-States are seen after a call and forecasts at the steps that emit one, so a break between two of them is found because
-it lasts: the contract says that a state that broke stays so for the rest of a call. A model whose states heal
-themselves would be reset or not depending on where the blocks were cut.
+States are seen after a call, so a break within it is found because it lasts: the contract says that a state that broke
+stays so for the rest of a call. A model whose states heal themselves would be reset or not depending on where the
+blocks were cut.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,17 +36,13 @@ class Alone:
     resets: list[tuple[int, int]]
 
 
-def broken_rows(block: Block, quantiles: npt.NDArray[np.float32], states: Sequence[Array]) -> Mask | None:
-    """Which rows (B,) broke; None, quickly, when none did."""
-    if are_sound(states) and np.isfinite(quantiles).all():
-        return None
-    broken = np.zeros(len(block.length), bool)
+def broken_rows(states: Sequence[Array]) -> Mask:
+    """Which rows (B,) broke."""
+    broken = np.zeros(len(states[0]), bool)
     for state in states:
         if state.dtype.kind == "f":
             flat = state.reshape(len(state), -1)
             broken |= ~(np.abs(flat) < EXPLODED).all(axis=1)
-    unusable = ~np.isfinite(quantiles).all(axis=(1, 2))
-    broken[block.emit[unusable] // block.time.shape[1]] = True
     return broken
 
 
@@ -60,11 +57,11 @@ def step_alone(model: Model, block: Block, row: int, state: Sequence[Array]) -> 
     resets: list[tuple[int, int]] = []
     for t, step in enumerate(_single_steps(block, row)):
         result, after = model.advance(step, state)
-        if broken_rows(step, result, after) is not None:
+        if not are_sound(after):
             nothing = [np.zeros_like(s) for s in state]
             result, after = model.advance(step, nothing)
             begins = t
-            if broken_rows(step, result, after) is not None:
+            if not are_sound(after):
                 result, after, begins = np.full_like(result, np.nan), nothing, t + 1
             resets.append((t, begins))
         quantiles.append(result)

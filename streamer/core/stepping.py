@@ -64,11 +64,13 @@ def ages(accepted: Accepted, arena: Arena, broken: Sequence[Broken]) -> Ints:
 def _advance_block(model: Model, arena: Arena, run: Run, block: Block) -> tuple[npt.NDArray[np.float32], list[Broken]]:
     before = arena.held.take(run.row, run.fresh)
     quantiles, after = model.advance(block, before)
-    is_sound = arena.held.put(run.row, after)
-    if is_sound and np.isfinite(quantiles).all():
-        return quantiles, []
-    old, new = arena.held.fetched(before), arena.held.fetched(after)
-    return quantiles, _step_broken_alone(model, arena, run, block, (quantiles, old, new))
+    resets: list[Broken] = []
+    if not arena.held.put(run.row, after):
+        old, new = arena.held.fetched(before), arena.held.fetched(after)
+        resets = _step_broken_alone(model, arena, run, block, (quantiles, old, new))
+    if not (finite := np.isfinite(quantiles)).all():
+        quantiles = np.where(finite, quantiles, np.float32(np.nan))
+    return quantiles, resets
 
 
 def _step_broken_alone(
@@ -76,8 +78,7 @@ def _step_broken_alone(
 ) -> list[Broken]:
     """Step the rows that broke alone, from their old states; what was `found` of them is set right in place."""
     quantiles, old, new = found
-    mask = broken_rows(block, quantiles, new)
-    broken = np.flatnonzero(mask if mask is not None else [])
+    broken = np.flatnonzero(broken_rows(new))
     resets: list[Broken] = []
     for b in broken.tolist():
         alone = step_alone(model, block, b, [state[b : b + 1] for state in old])

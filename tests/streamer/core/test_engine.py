@@ -318,6 +318,32 @@ def test_a_broken_state_resets_its_own_stream_at_its_own_step_in_any_batching(tm
     assert broken[3:] == [(False, 5.0), (True, 11.0)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_a_forecast_that_is_not_finite_is_missing_and_a_replay_comes_to_the_same_state(echo, size):
+    class Overflowing:
+        manifest, signature = echo.manifest, echo.signature
+
+        def advance(self, block, state):
+            quantiles, after = echo.advance(block, state)
+            return np.where(quantiles[:, :1, 1:2] > 90, np.float32(np.inf), quantiles), after
+
+    log = [event(s, h, 99 if (s, h) == ("b", 3) else h) for h in range(1, 6) for s in "ab"]
+    eng = new_engine(Overflowing())
+    eng.advance([records(log[:2])])
+    again = restarted(eng, new_engine(Overflowing()))
+    missing = []
+    for part in batches(log[2:], [size] * (8 // size)):
+        (forecasts,) = eng.advance([part]).forecasts
+        assert not np.isinf(forecasts.quantiles).any()
+        gone = np.isnan(forecasts.quantiles).all(axis=(1, 2))
+        missing += [(forecasts.stream[i], forecasts.origin[i] // HOUR) for i in np.flatnonzero(gone)]
+        again.replay(part)
+    assert missing == [("b", 3)]
+    live, replayed = (e.arena.snapshots(e.rows(EVENTS), 0) for e in (eng, again))
+    assert live.age.tolist() == replayed.age.tolist() == [5, 5]
+    assert [state.tolist() for state in live.states] == [state.tolist() for state in replayed.states]
+
+
 def test_an_exploded_state_is_reset_before_it_overflows(tmp_path):
     model = OnnxModel(models.save(models.echo(poison=(BAD, 2e36)), tmp_path / "echo.onnx"))
     eng = new_engine(model)

@@ -35,9 +35,9 @@ class World(Protocol):
 
     def elapse(self, seconds: float) -> None: ...
 
-    def sends(
-        self, client: "SimClient", output: Sequence[Messages], positions: Mapping[Partition, Position]
-    ) -> None: ...
+    def sends(self, client: "SimClient", positions: Mapping[Partition, Position]) -> None: ...
+
+    def starts(self, client: "SimClient", positions: Mapping[Partition, Position]) -> None: ...
 
 
 class SimClient:
@@ -102,13 +102,13 @@ class SimClient:
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:
         self.at("positions")
-        self._world.sends(self, (), positions)
+        self._world.starts(self, positions)
         if not self._broker.group.accepts(self.member, self.generation):
             raise NotAMemberError("not of this generation")
         self._broker.positions.update(positions)
 
     def transact(self, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
-        self._world.sends(self, output, positions)
+        self._world.sends(self, positions)
         try:
             self._transact(output, positions)
         except TimedOutError:

@@ -70,8 +70,9 @@ class PartitionOracle:
                 continue
             records = Records(self.partition, [entry.offset], [-1], [entry.key], [entry.value])
             (forecasts,) = self.engine.advance([records]).forecasts
-            values = self._encoder.encode(forecasts)
-            expected.forecasts += [(s.encode(), v) for s, v in zip(forecasts.stream, values, strict=True)]
+            published = forecasts.published()
+            values = self._encoder.encode(published)
+            expected.forecasts += [(s.encode(), v) for s, v in zip(published.stream, values, strict=True)]
             expected.letters += [(entry.offset, r.reason) for r in forecasts.rejected]
             self.changes += [(entry.offset, s) for s in forecasts.stream]
             self.born |= {s for s, b in zip(forecasts.stream, forecasts.born.tolist(), strict=True) if b}
@@ -216,8 +217,9 @@ class Oracle:
             left = [e for e in entries if e.offset not in refused]
             columns = [[e.offset for e in left], [-1] * len(left), [e.key for e in left], [e.value for e in left]]
             (forecasts,) = self._new_engine().advance([Records(partition, *columns)]).forecasts
-            values = ForecastEncoder(Chain.manifest).encode(forecasts)
-            expected = [(s.encode(), v) for s, v in zip(forecasts.stream, values, strict=True)]
+            published = forecasts.published()
+            values = ForecastEncoder(Chain.manifest).encode(published)
+            expected = [(s.encode(), v) for s, v in zip(published.stream, values, strict=True)]
             holds(self.visible(Partition(FORECASTS, name)) == expected, 1, f"partition {name}: the visible forecasts")
             rejected = [(left[r.index].offset, r.reason) for r in forecasts.rejected]
             lost = [(offset, reason) for offset, reason in letters if offset not in refused]

@@ -50,6 +50,7 @@ PROFILES: Sequence[tuple[Mapping[str, float], Setup]] = (
     ({"kill": 2, "start": 5, "give_up": 2, "wait": 2}, Setup(names=("p0", "p1", "p0"), static=True)),
     ({"feed": 12, "kill": 1.5}, Setup(max_streams=3, snapshot_share=0.05)),
     ({"at": 5, "rebalance": 3}, Setup(partitions=3, evict=False)),
+    ({"unknown": 3, "kill": 2, "start": 4, "at": 4}, Setup(every=3, snapshot_interval_seconds=0.5)),
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from streamer.core.engine import Engine
 from streamer.core.events import Partition
 from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Attempt, Clocks, Daemon
-from streamer.delivery import DeliveryError, FencedError, Messages, Position
+from streamer.delivery import DeliveryError, FencedError, Position
 from streamer.errors import StateError
 from streamer.restore import Restore, RestorePolicy
 from streamer.settings import InputSettings, StateSettings
@@ -58,6 +58,7 @@ class Setup:
     newer: Sequence[str] = ()
     warm_from_input_steps: int = 0
     evict: bool = True
+    every: int = 1
     max_streams: int = 5
     records_per_poll: int = 3
     records_per_read: int = 2
@@ -147,7 +148,7 @@ class World:
     def new_engine(self, max_streams: int, model: Chain = CHAIN) -> Engine:
         idle = IDLE_SLOTS * HOUR_MS / 1000 if self.setup.evict else 0.0
         state = StateSettings(max_streams=max_streams, idle_seconds=idle)
-        return engine_for(model, InputSettings(max_gap_steps=MAX_GAP), state)
+        return engine_for(model, InputSettings(max_gap_steps=MAX_GAP), state, self.setup.every)
 
     def run(self, schedule: Sequence["Action"]) -> None:
         for action in schedule:
@@ -202,14 +203,17 @@ class World:
         self.now += seconds
         self.broker.pass_time(self.setup.slow)
 
-    def sends(self, client: SimClient, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
+    def sends(self, client: SimClient, positions: Mapping[Partition, Position]) -> None:
         """A client is asked to commit."""
         if lost := positions.keys() - client.owned:
             raise ViolationError(f"(9) positions of {lost}, which the process knows to be lost")
-        if not output:
-            for partition, position in positions.items():
-                if client.knows_its_place() and self.setup.watched:
-                    self.oracle.started(partition, position.offset)
+
+    def starts(self, client: SimClient, positions: Mapping[Partition, Position]) -> None:
+        """A client is asked to commit where partitions begin."""
+        self.sends(client, positions)
+        for partition, position in positions.items():
+            if client.knows_its_place() and self.setup.watched:
+                self.oracle.started(partition, position.offset)
 
     def arrive(self, index: int) -> None:
         """A commit that was on its way arrives."""

@@ -9,6 +9,8 @@ import pytest
 
 from tests.integration.broker import Cluster
 from tests.integration.launcher import KafkaUnavailableError, Launcher, find_launcher
+from tests.integration.members import Member
+from tests.integration.records import create_topic
 
 BOOTSTRAP_VARIABLE = "TIDECAST_TEST_BOOTSTRAP"
 
@@ -59,6 +61,21 @@ def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
 def kafka_client(request: pytest.FixtureRequest) -> str:
     """`kafka.client`: whoever asks runs with each of them, and expects the same."""
     return str(request.param)
+
+
+@pytest.fixture
+def new_member(bootstrap: str, kafka_client: str) -> Callable[..., Member]:
+    """Makes members on topics of their own, of three partitions each unless a test names others."""
+    made: dict[str, str] = {}
+
+    def make(**options: object) -> Member:
+        for name in ("topic", "output"):
+            if name not in options:
+                options[name] = made.get(name) or create_topic(bootstrap, name, partitions=3)
+                made[name] = str(options[name])
+        return Member(bootstrap, **{"client": kafka_client} | options)
+
+    return make
 
 
 @pytest.fixture

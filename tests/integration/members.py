@@ -6,19 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
-
-from confluent_kafka import KafkaError, KafkaException
-from kafka.errors import KafkaTimeoutError
 
 from streamer.adapters.kafka_python import KafkaPythonClient
 from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
 from streamer.adapters.librdkafka import LibrdkafkaClient
-from streamer.adapters.librdkafka.membership import GENERATION, METADATA_MAGIC
 from streamer.core.events import Partition
 from streamer.delivery import KafkaClient, Messages, NotAMemberError, NotNowError, Position
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
-from tests.integration.records import committed_offsets
+from tests.integration.records import committed_offsets, read_committed
 from tests.integration.waiting import eventually
 
 
@@ -109,67 +104,6 @@ class Member:
         return committed_offsets(self.bootstrap, self.group, self.topic)
 
 
-class Producer:
-    """The member's producer of librdkafka, which cannot be patched, with something done around its commit."""
-
-    def __init__(self, producer: Any, before: Callable[[], None] = lambda: None, answered: bool = True) -> None:
-        self._producer, self._before, self._answered = producer, before, answered
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._producer, name)
-
-    def commit_transaction(self, limit_seconds: float) -> None:
-        self._before()
-        self._producer.commit_transaction(limit_seconds)
-        if not self._answered:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "the answer is lost"))
-
-
-def before_commit(member: Member, act: Callable[[], None]) -> None:
-    """Do something just before the member's next commit is asked for."""
-    transactions = member.client._transactions
-    if member.kafka.client == "confluent":
-        transactions._producer = Producer(transactions._producer, act)
-        return
-    producer = transactions._producer
-    ask = producer.ask_to_commit
-
-    def ask_to_commit() -> object:
-        act()
-        return ask()
-
-    producer.ask_to_commit = ask_to_commit
-
-
-def lose_the_answer(member: Member) -> None:
-    """The member's next commit is done, but it does not hear of it."""
-    transactions = member.client._transactions
-    if member.kafka.client == "confluent":
-        transactions._producer = Producer(transactions._producer, answered=False)
-        return
-    await_commit = transactions._producer.await_commit
-
-    def lose(asked: object, limit_seconds: float) -> None:
-        await_commit(asked, limit_seconds)
-        raise KafkaTimeoutError("the answer is lost")
-
-    transactions._producer.await_commit = lose
-
-
-def membership(member: Member, generation_id: int | None = None, member_id: str | None = None) -> Any:
-    """The member's identity in its group, as its library has it, with some of it replaced."""
-    if member.kafka.client == "kafka-python":
-        true = member.client._consumer.group_metadata()
-        claim = {"generation_id": generation_id, "member_id": member_id}
-        return true._replace(**{name: value for name, value in claim.items() if value is not None})
-    generation, name = member.client._membership._identity()
-    told = bytes(member.client._consumer.consumer_group_metadata())
-    _group, _name, rest = told[len(METADATA_MAGIC) + GENERATION.size :].split(b"\0", 2)
-    claimed = GENERATION.pack(generation if generation_id is None else generation_id)
-    named = (name if member_id is None else member_id).encode()
-    return b"\0".join((METADATA_MAGIC + claimed + member.group.encode(), named, rest))
-
-
 def identity_of(member: Member) -> tuple[int, str]:
     """The group's generation and the member's id, as its library knows them; below 0 or empty outside the group."""
     if member.kafka.client == "kafka-python":
@@ -223,3 +157,34 @@ def running(*members: Member) -> Iterator[Sequence[Member]]:
     finally:
         for member in members:
             member.client.close()
+
+
+def values(member: Member) -> list[bytes | None]:
+    return [record.value for record in read_committed(member.bootstrap, member.output)]
+
+
+def at(member: Member, number: int, offset: int, metadata: str = "") -> dict[Partition, Position]:
+    return {Partition(member.topic, number): Position(offset, metadata)}
+
+
+def committed(member: Member, *numbers: int) -> list[Position | None]:
+    partitions = [Partition(member.topic, number) for number in numbers]
+    found: list = []
+
+    def answered() -> bool:
+        try:
+            found[:] = member.client.committed(partitions).values()
+        except NotNowError:
+            return False
+        return True
+
+    eventually(answered, "committed positions")
+    return found
+
+
+def recovered(member: Member) -> bool:
+    try:
+        member.client.recover()
+    except NotNowError:
+        return False
+    return True

@@ -1,8 +1,8 @@
 """Topics, records and offsets for tests, through kafka-python: the second pair of eyes on what the daemon did."""
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -114,3 +114,12 @@ def committed_offsets(bootstrap: str, group: str, topic: str) -> dict[int, int]:
         partitions = [TopicPartition(topic, number) for number in reader.partitions_for_topic(topic)]
         offsets = {p.partition: reader.committed(p, timeout_ms=30_000) for p in partitions}
     return {number: offset for number, offset in offsets.items() if offset is not None}
+
+
+@contextmanager
+def transaction(bootstrap: str, name: str | None = None) -> Iterator[KafkaProducer]:
+    """A transaction of another producer, still open."""
+    with closing(KafkaProducer(bootstrap_servers=bootstrap, transactional_id=name or uuid.uuid4().hex)) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        yield producer

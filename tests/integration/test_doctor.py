@@ -26,9 +26,9 @@ COMPACTED = {
 
 
 @pytest.fixture
-def settings(bootstrap, tmp_path):
+def settings(bootstrap, tmp_path, kafka_client):
     """A good configuration: the echo model, topics and a group of its own."""
-    return set_up(bootstrap, tmp_path)
+    return set_up(bootstrap, tmp_path) | {"kafka.client": kafka_client}
 
 
 def set_up(bootstrap, folder, partitions=PARTITIONS):
@@ -235,10 +235,10 @@ def documented(settings):
     ]
 
 
-def test_the_documented_permissions_are_enough_to_run_and_to_reset(make_cluster, tmp_path, capsys):
+def test_the_documented_permissions_are_enough_to_run_and_to_reset(make_cluster, tmp_path, capsys, kafka_client):
     cluster = make_cluster(settings=AUTHORIZED)
     cluster.start()
-    settings = set_up(cluster.bootstrap, tmp_path)
+    settings = set_up(cluster.bootstrap, tmp_path) | {"kafka.client": kafka_client}
     send(settings, (event("a", 1), 0), (event("b", 1), 1), (b"{}", 1))
     with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
         admin.create_acls(documented(settings))

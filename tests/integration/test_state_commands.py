@@ -19,10 +19,11 @@ STREAMS = 6
 
 
 @pytest.fixture
-def settings(bootstrap, tmp_path):
+def settings(bootstrap, tmp_path, kafka_client):
     model = models.save(models.echo(horizon=1, static={"site": ("north", "south")}), tmp_path / "echo.onnx")
     return {
         "model.path": str(model),
+        "kafka.client": kafka_client,
         "kafka.bootstrap_servers": bootstrap,
         "kafka.group_id": f"group-{uuid.uuid4().hex[:8]}",
         "input.topics": create_topic(bootstrap, "events", PARTITIONS),

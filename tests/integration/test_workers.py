@@ -35,18 +35,19 @@ def adjoining_ports(count):
     return next(p for _ in range(1000) for p in free_ports(1) if all(is_free(p + n) for n in range(1, count)))
 
 
-@pytest.mark.parametrize("instance", ["", "big"])
-def test_workers_of_which_one_is_killed_publish_what_one_process_would(bootstrap, tmp_path, instance):
+@pytest.mark.parametrize(("client", "instance"), [("kafka-python", ""), ("kafka-python", "big"), ("confluent", "big")])
+def test_workers_of_which_one_is_killed_publish_what_one_process_would(bootstrap, tmp_path, client, instance):
     workload = Workload(events=20_000, streams=500)
     path = models.save(models.gru(step_ms=STEP_MS, horizon=4), tmp_path / "model.onnx")
     group, port = f"group-{uuid.uuid4().hex[:8]}", adjoining_ports(WORKERS)
     events, forecasts = (create_topic(bootstrap, name, workload.partitions) for name in ("events", "forecasts"))
     settings = {
         "model.path": str(path),
+        "kafka.client": client,
         "kafka.bootstrap_servers": bootstrap,
         "kafka.group_id": group,
         "kafka.group_instance_id": instance,
-        "kafka.options": QUICK_GROUP["kafka-python"],
+        "kafka.options": QUICK_GROUP[client],
         "input.topics": [events],
         "output.topic": forecasts,
         "http.port": port,

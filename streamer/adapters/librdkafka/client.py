@@ -174,9 +174,10 @@ class LibrdkafkaClient:
         """Leave the group (a member with `kafka.group_instance_id` keeps its place) and close every connection."""
         if self._transactions is not None:
             self._transactions.abandon()
-        if self._consumer is not None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
             self._membership.closing = True
-            close(self._consumer)
+            close(consumer)
 
     def _open_producer(self) -> Producer:
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_failed_message}

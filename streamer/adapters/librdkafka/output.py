@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streamer.delivery import Messages
 from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
 
-CHUNK = 10_000  # messages of one call: some milliseconds
+CHUNK = 1_000  # messages between looks at what waits
 SLICE_SECONDS = 0.1  # between looks at whether a message has failed
 DRAIN_BYTES = 32 * 2**20  # handed over and perhaps not sent yet, before we wait for it: bounds the library's memory
 
@@ -83,16 +83,18 @@ def flush(producer: Producer, deadline: float, failed: Callable[[], Any]) -> Non
 
 
 def _send(producer: Producer, messages: Messages, rows: slice) -> int:
-    """Hand some rows over; their bytes."""
+    """Hand some rows over; their bytes.
+
+    One call for each: `produce_batch` asks for a dict of each message, which costs a third more (0.92 against 0.69 µs
+    of 600 bytes), takes no headers, and gives up the interpreter to a thread that computes beside it.
+    """
     topic, number = messages.partition
-    values = messages.values[rows]
-    if messages.headers is not None:  # a batch cannot have any
-        for key, value, headers in zip(messages.keys[rows], values, messages.headers[rows], strict=True):
-            producer.produce(topic, value, key, number, headers=list(headers))
+    produce = producer.produce
+    keys, values = messages.keys[rows], messages.values[rows]
+    if messages.headers is None:
+        for key, value in zip(keys, values, strict=True):
+            produce(topic, value, key, number)
     else:
-        batch: list[dict[str, Any]] = [
-            {"key": key, "value": value} for key, value in zip(messages.keys[rows], values, strict=True)
-        ]
-        if producer.produce_batch(topic, batch, number) < len(batch):
-            raise KafkaException(next(each["_error"] for each in batch if "_error" in each))
-    return sum(len(value) for value in values if value is not None)
+        for key, value, headers in zip(keys, values, messages.headers[rows], strict=True):
+            produce(topic, value, key, number, headers=list(headers))
+    return sum(map(len, filter(None, values)))

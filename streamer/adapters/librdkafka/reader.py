@@ -73,7 +73,8 @@ class LibrdkafkaLogReader:
 
     def close(self) -> None:
         """Close every connection."""
-        for consumer in (self._records, self._offsets):
+        consumers, self._records, self._offsets = (self._records, self._offsets), None, None
+        for consumer in consumers:
             if consumer is not None:
                 close(consumer)
 

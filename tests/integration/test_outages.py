@@ -1,0 +1,172 @@
+"""Brokers that stop, hang or die under the daemon's clients: every wait ends, and no outcome is guessed."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from streamer.adapters.kafka_python import client, positions, transactions
+from streamer.adapters.librdkafka import ending
+from streamer.adapters.librdkafka import transactions as librdkafka_transactions
+from streamer.core.events import Partition
+from streamer.delivery import NotNowError, OutcomeUnknownError, Position
+from tests.integration.broker import Broker, Cluster
+from tests.integration.interference import before_commit, before_positions, go_on, hang, with_group
+from tests.integration.members import Member, at, committed, is_member, polled, recovered, running, values
+from tests.integration.records import Record, create_topic, produce, read_committed
+from tests.integration.waiting import eventually
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions that soon give up."""
+    for module in (transactions, librdkafka_transactions):
+        monkeypatch.setattr(module, "OPEN_SECONDS", 1.0)
+        monkeypatch.setattr(module, "ABORT_SECONDS", 1.0)
+    monkeypatch.setattr(client, "RECONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(librdkafka_transactions, "RECOVER_SECONDS", 1.0)
+
+
+@pytest.fixture(scope="module")
+def own_cluster(launcher) -> Iterator[Cluster]:
+    cluster = Cluster(launcher)
+    cluster.start()
+    yield cluster
+    cluster.close()
+
+
+# Unknown outcomes
+
+
+@pytest.mark.parametrize(("disturb", "mend"), [(hang, go_on), (Broker.kill, Broker.start)], ids=["hanging", "killed"])
+def test_a_broker_lost_in_the_middle_of_a_commit_leaves_the_outcome_to_the_committed_position(
+    own_cluster, hurried, kafka_client, disturb, mend
+):
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
+    with running(member):
+        member.join().commit(member.forecasts(b"before"))
+        before_commit(member, lambda: disturb(broker))
+        began = time.monotonic()
+        with pytest.raises(OutcomeUnknownError):
+            member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
+        assert time.monotonic() - began < 10
+        with pytest.raises(NotNowError):
+            member.client.recover()
+        mend(broker)
+        eventually(lambda: recovered(member), "recovered")
+        done = committed(member, 0) == [Position(1, "")]
+        assert values(member) == [b"before", b"1"] if done else [b"before"]
+        if not done:
+            eventually(lambda: polled(member) and is_member(member) and 0 in member.owned, "a member again")
+            member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
+        assert committed(member, 0) == [Position(1, "")]
+    assert values(member) == [b"before", b"1"]
+
+
+def test_a_broker_that_hangs_before_the_commit_is_unknown_too_and_in_time(own_cluster, hurried, kafka_client):
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
+    with running(member):
+        member.join()
+        before_positions(member, lambda: hang(broker))
+        try:
+            with pytest.raises(OutcomeUnknownError, match="not seen aborted"):
+                member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
+        finally:
+            go_on(broker)
+        with_group(member, None)
+        eventually(lambda: recovered(member), "recovered")
+        assert committed(member, 0) == [Position(0, "start")]
+        eventually(lambda: polled(member) and is_member(member) and 0 in member.owned, "a member again")
+        member.client.transact([member.forecasts(b"2")], at(member, 0, 1))
+    assert values(member) == [b"2"]
+
+
+def test_output_that_no_broker_takes_in_time_leaves_an_unknown_outcome(own_cluster, hurried, kafka_client):
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
+    with running(member):
+        member.join().commit(member.forecasts(b"1"))
+        broker.stop()
+        with pytest.raises(OutcomeUnknownError):
+            member.commit(member.forecasts(b"2"))
+    broker.start()
+
+
+# Closing
+
+
+def test_a_client_whose_broker_hangs_is_closed_all_the_same(own_cluster, monkeypatch, caplog):
+    monkeypatch.setattr(ending, "CLOSE_SECONDS", 0.2)  # librdkafka itself waits 5 s for the answer to a leave
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client="confluent")
+    with running(member):
+        member.join()
+        hang(broker)
+        try:
+            member.client.close()
+        finally:
+            go_on(broker)
+    assert "event=close_cut_short seconds=0.2" in caplog.text
+
+
+# Reading
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(bootstrap, own_cluster, kafka_client):
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
+    asked = Partition(member.topic, 0)
+    with running(member):
+        member.join()
+        hang(broker)
+        try:
+            with pytest.raises(NotNowError):
+                member.client.committed([asked])
+        finally:
+            go_on(broker)
+        member.client.transact([], at(member, 0, 5))
+        assert committed(member, 0) == [Position(5, "")]
+
+
+def test_a_broker_restart_is_survived(own_cluster, kafka_client):
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
+    produce(bootstrap, member.topic, [Record(b"1")])
+    with running(member):
+        member.read(1)
+        broker.stop()
+        for _ in range(5):
+            assert member.poll() == 0
+            member.client.lag()
+        broker.start()
+        produce(bootstrap, member.topic, [Record(b"2")])
+        member.read(2)
+        assert member.values == {0: [b"1", b"2"]}
+        member.commit(member.forecasts(b"1", b"2"))
+        member.commit()
+        eventually(lambda: polled(member) and member.committed == {0: 2}, "the offset committed")
+    assert [record.value for record in read_committed(bootstrap, member.output)] == [b"1", b"2"]
+
+
+def test_a_broker_that_hangs_does_not_stop_the_loop(own_cluster, kafka_client, monkeypatch):
+    monkeypatch.setattr(positions, "LAG_INTERVAL_SECONDS", 0.0)
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), client=kafka_client)
+    with running(member):
+        eventually(lambda: polled(member) and member.client.lag(), "a lag")
+        known = member.client.lag()
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            for _ in range(3):
+                member.poll()
+                assert member.client.lag() == known
+            assert time.monotonic() - began < 10  # about a second; a request's own limit is 15
+        finally:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        produce(bootstrap, member.topic, [Record(b"1")])
+        member.read(1)

@@ -21,12 +21,12 @@ from tests.integration.waiting import eventually
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transactions that soon give up."""
+    """Transactions that give up sooner, yet not before a busy machine has come to what is tested."""
     for module in (transactions, librdkafka_transactions):
-        monkeypatch.setattr(module, "OPEN_SECONDS", 1.0)
+        monkeypatch.setattr(module, "OPEN_SECONDS", 4.0)
         monkeypatch.setattr(module, "ABORT_SECONDS", 1.0)
-    monkeypatch.setattr(client, "RECONNECT_SECONDS", 1.0)
-    monkeypatch.setattr(librdkafka_transactions, "RECOVER_SECONDS", 1.0)
+    monkeypatch.setattr(client, "RECONNECT_SECONDS", 3.0)
+    monkeypatch.setattr(librdkafka_transactions, "RECOVER_SECONDS", 3.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_broker_lost_in_the_middle_of_a_commit_leaves_the_outcome_to_the_commi
         began = time.monotonic()
         with pytest.raises(OutcomeUnknownError):
             member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # not for as long as the broker stays away
         with pytest.raises(NotNowError):
             member.client.recover()
         mend(broker)

@@ -168,3 +168,15 @@ def test_positions_can_be_committed_without_a_transaction(new_member):
         assert committed(member, 0, 1) == [Position(0, "start"), Position(4, "tc1;lwm=4")]
         with pytest.raises(NotAMemberError, match="not ours any more: elsewhere-0"):
             member.client.commit_positions({Partition("elsewhere", 0): Position(1, "")})
+
+
+@pytest.mark.parametrize("kafka_client", ["confluent"], indirect=True)  # the other commits them without a transaction
+def test_positions_whose_commit_had_no_answer_are_committed_again_by_themselves(new_member):
+    member = new_member()
+    with running(member):
+        member.join()
+        lose_the_answer(member)
+        with pytest.raises(NotNowError, match="the answer is lost"):
+            member.client.commit_positions(at(member, 1, 4))
+        member.client.commit_positions(at(member, 1, 5))
+        assert committed(member, 1) == [Position(5, "")]

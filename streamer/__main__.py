@@ -189,8 +189,9 @@ def _serve(settings: Settings) -> None:
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
     _collect_seldom()
+    stop = _stop_signal(daemon)
     with _http(settings.http, metrics, daemon), watchdog.watching():
-        daemon.run(_stop_signal(daemon))
+        daemon.run(stop)
 
 
 def _collect_seldom() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from streamer.adapters.files import read_records
 from streamer.adapters.onnx_session import OnnxModel
+from streamer.core.wire import ForecastEncoder
 from streamer.demo import MODEL_PATH
 from streamer.demo.command import keyed_events
 from streamer.replay import replay
@@ -63,7 +64,8 @@ def test_the_demos_events_are_forecast_on_kafka_as_replay_forecasts_them(setting
 
     sink = io.BytesIO()
     source = io.BufferedReader(io.BytesIO(b"\n".join(line for _, line in lines)))
-    replay(new_engine(OnnxModel(MODEL_PATH)), read_records(source, "events", 2**20), sink)
+    model = OnnxModel(MODEL_PATH)
+    replay(new_engine(model), ForecastEncoder(model.manifest), read_records(source, "events", 2**20), sink)
     expected = [json.loads(line) for line in sink.getvalue().splitlines()]
 
     assert len(found) == len(expected) == len(lines)

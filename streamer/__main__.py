@@ -180,7 +180,8 @@ def _serve(settings: Settings) -> None:
     checkpoint = Checkpoint(engine, encoder, format_, topics, policy)
     client, reader = _kafka(settings)
 
-    rules = RestorePolicy(group, state.warm_from_input_steps, metrics.state.reset, metrics.state.rebuilt)
+    told = metrics.state
+    rules = RestorePolicy(group, state.warm_from_input_steps, told.reset, told.rebuilt, told.input_lost)
 
     def restoring(task: Task) -> Restore:
         return Restore(task, rules, client, reader, engine, format_)

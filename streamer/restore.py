@@ -56,12 +56,14 @@ class RestorePolicy:
     warm_from_input_steps  how far back streams without a usable snapshot are built from; 0: they start fresh
     on_reset               told how many streams start fresh, and why: "other_model", "corrupt", or "input_truncated"
     on_rebuilt             told how many streams were built anew from the input
+    on_lost                told how many records were deleted before anybody read them
     """
 
     group_id: str
     warm_from_input_steps: int = 0
     on_reset: Callable[[str, int], None] = lambda reason, streams: None
     on_rebuilt: Callable[[int], None] = lambda streams: None
+    on_lost: Callable[[int], None] = lambda records: None
 
 
 class Restore:
@@ -84,6 +86,7 @@ class Restore:
         self._committed = Position(0, "")
         self._is_first = False  # no position was ever committed, as far as anybody knows
         self._end = 0
+        self._lost = range(0)  # offsets of the input from the committed one on that are not there any more
         self._began = 0.0
         self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
         self._seen: set[str] = set()  # those of them that the replay came across
@@ -270,7 +273,9 @@ class Restore:
                 f"partition {name}: the group has committed offset {committed.offset}, but the input ends at {end}; "
                 f"if the topic was made anew, {remedy}"
             )
-        begin = min(self._reader.begin(partition), committed.offset)
+        begin = self._reader.begin(partition)
+        self._lost = range(committed.offset, begin)  # to be passed over: reading goes on with what is there
+        begin = min(begin, committed.offset)
         if begin > low_water:
             if not self._is_unchanged():
                 return None
@@ -318,6 +323,10 @@ class Restore:
         self._task.voided.update(
             self._unused if self._policy.warm_from_input_steps else self._seen & self._unused.keys()
         )
+        if self._lost:
+            self._policy.on_lost(len(self._lost))
+            log("input_lost", logging.WARNING, partition=_name(self._task), committed=self._lost.start,
+                begins=self._lost.stop)  # fmt: skip
         for reason, count in Counter(self._unused.values()).items():
             self._policy.on_reset(reason, count)
             log("snapshots_unused", logging.WARNING, partition=_name(self._task), reason=reason, streams=count)

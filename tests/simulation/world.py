@@ -101,7 +101,8 @@ class Process:
         self.checkpoint = Checkpoint(self.engine, ForecastEncoder(model.manifest), format_, topics, policy)
 
         steps = setup.warm_from_input_steps
-        rules = RestorePolicy(GROUP, steps, self.metrics.state.reset, self.metrics.state.rebuilt)
+        told = self.metrics.state
+        rules = RestorePolicy(GROUP, steps, told.reset, told.rebuilt, told.input_lost)
 
         def restoring(task: Task) -> Restore:
             return WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)

@@ -205,6 +205,17 @@ def test_a_position_beyond_the_inputs_end_stops_the_daemon_with_both_numbers():
     assert "ends at 3" in message
 
 
+def test_input_deleted_before_it_was_read_is_counted_and_said_once(caplog):
+    world = after(A, A, B, B)
+    world.broker.log(EVENTS).retain(5)
+    process = restored(world)
+    world.run([Turn(1, 4)])
+    assert process.metrics.registry.get_sample_value("streamer_input_lost_records_total") == 2
+    lines = [line for line in caplog.messages if "event=input_lost" in line]
+    assert lines == ["event=input_lost partition=events-0 committed=3 begins=5"]
+    assert world.broker.positions[EVENTS].offset == 7
+
+
 @pytest.mark.parametrize("place", ["fetch", "end", "read"])
 def test_a_restore_waits_for_brokers_that_do_not_answer(place, caplog):
     caplog.set_level("INFO", logger="streamer")

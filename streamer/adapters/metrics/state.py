@@ -61,6 +61,12 @@ class StateMetrics:
             "streamer_streams_rebuilt_total", "Streams built anew from the input in restores.", registry=registry
         )
 
+        self._lost = Counter(
+            "streamer_input_lost_records_total",
+            "Records of the input that were deleted before they were read, as restores found; markers are counted in.",
+            registry=registry,
+        )
+
     def held(self, streams: int, arena_bytes: int) -> None:
         """So many streams are held now."""
         self._streams.set(streams)
@@ -73,6 +79,10 @@ class StateMetrics:
     def rebuilt(self, streams: int) -> None:
         """So many streams were built anew from the input, their snapshots being of no use."""
         self._rebuilt.inc(streams)
+
+    def input_lost(self, records: int) -> None:
+        """So many records of the input were deleted before anybody read them."""
+        self._lost.inc(records)
 
     def snapshots_written(self, snapshots: int, size: int) -> None:
         """So many snapshots of so many bytes were committed."""

@@ -117,6 +117,11 @@ def test_streams_built_anew_are_counted(metrics):
     assert value(metrics, "streamer_streams_rebuilt_total") == 3
 
 
+def test_input_deleted_before_it_was_read_is_counted(metrics):
+    metrics.state.input_lost(5)
+    assert value(metrics, "streamer_input_lost_records_total") == 5
+
+
 def test_a_block_counts_its_rows_its_longest_row_and_what_was_only_padding(metrics):
     metrics.model.block_advanced(block([5, 3, 1]), seconds=0.004)
     assert value(metrics, "streamer_model_calls_total") == 1

@@ -25,6 +25,7 @@ from streamer.tasks import Phase, Task
 METADATA = re.compile(r"tc1;lwm=(\d+)")
 SOME = 2_000  # snapshots of one boundary when nothing else is to be written
 MANY = 20_000  # when the low-water mark trails too far, and at the end
+LONGEST_DIRTY_SECONDS = 24 * 3600.0  # whatever snapshots cost: retention may delete what a restart would replay
 BOUNDARY_BYTES = 16 << 20  # of these snapshots, however large one is
 SHARE_BYTES = (
     4 << 20
@@ -217,6 +218,8 @@ class Checkpoint:
         left = self._most - sum(map(len, due.values()))
         idle = not any(output.records for output in outputs.values())
         affordable = SOME if idle else max(0, int(self._allowance / size))
+        aged = sum(map(len, _oldest(others, now - LONGEST_DIRTY_SECONDS, left).values()))
+        affordable = max(affordable, aged)  # of a quiet partition beside one that begins streams without end
         due |= _oldest(others, now - policy.interval_seconds, min(left, affordable))
         self._allowance -= sum(map(len, due.values())) * size
         return due

@@ -242,7 +242,7 @@ class StateSettings(Section):
         gt=0,
         le=1,
         description="Share of the bytes written that snapshots may take; beyond it they wait, up to "
-        "`max_replay_events`.",
+        "`max_replay_events` or a day.",
     )
     max_replay_events: Annotated[int, Number, Unit("events")] = Field(
         default=2_000_000,

@@ -87,6 +87,18 @@ def test_snapshots_wait_while_they_exceed_their_share_but_not_for_ever():
     assert sum(marks) > 0
 
 
+def test_a_stream_waits_no_longer_than_a_day_however_many_others_begin():
+    bench = Bench(share=0.01, interval_seconds=1.0, max_replay_events=1_000_000)
+    bench.feed(event("a", 1))
+    bench.cut()
+    bench.feed(event("a", 2))
+    saved = []
+    for hour in range(30):
+        bench.feed(event(f"new{hour}", hour), now=3600.0 * hour)
+        saved += [(hour, stream) for stream, _ in changelog(bench.cut(now=3600.0 * hour)) if stream == "a"]
+    assert saved == [(24, "a")]
+
+
 def test_the_oldest_changes_are_snapshotted_first_in_whichever_partition_they_are():
     bench = Bench(share=0.01, interval_seconds=1.0)
     other = Task(Partition("events", 1), Ledger(bench.engine.arena), Phase.RUNNING)

@@ -13,11 +13,13 @@ TICK_SECONDS = 0.1
 LARGEST_PIECE = 5_000
 CONFIRM_SECONDS = 30
 ABANDON_SECONDS = 1.0
-SHARE_SECONDS = 60.0  # in which some 63 % of what is left is sent
+HALF_SECONDS = 60.0  # until half of it is sent; after n times as long, a share of 1 / (n + 1) is left
 
 
 class Feeding:
-    """Sends records in the background, every tick a share of those left, so that on any machine some are to come.
+    """Sends records in the background, ever more slowly, so that on any machine some are to come.
+
+    left = all / (1 + time / HALF_SECONDS), so the rate is left² / (all · HALF_SECONDS)
 
     fed   how many the brokers have confirmed; where they did not answer, some may be in the topic twice
     """
@@ -46,9 +48,12 @@ class Feeding:
         self.rest()
 
     def _run(self) -> None:
+        due = 1.0
         while self.left and not self._over:
-            count = self.left if self._hurry.is_set() else max(1, round(self.left * TICK_SECONDS / SHARE_SECONDS))
-            self._send(self._records[self.fed : self.fed + min(count, LARGEST_PIECE)])
+            count = self.left if self._hurry.is_set() else int(due)
+            due += self.left**2 / (len(self._records) * HALF_SECONDS) * TICK_SECONDS - int(due)
+            if count:
+                self._send(self._records[self.fed : self.fed + min(count, LARGEST_PIECE)])
             self._hurry.wait(TICK_SECONDS)
         self._drop_producer()
 

@@ -152,9 +152,9 @@ def snapshots_are_taken_late(patch: pytest.MonkeyPatch) -> None:
     snapshots = Arena.snapshots
 
     def later(self: Arena, rows: Ints, covers: int) -> Any:
-        self.states[0][rows] += 1  # as the next batch would
+        self.age[rows] += 1  # as the next batch would
         taken = snapshots(self, rows, covers)
-        self.states[0][rows] -= 1
+        self.age[rows] -= 1
         return taken
 
     patch.setattr(Arena, "snapshots", later)

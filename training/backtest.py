@@ -4,6 +4,7 @@ The model's file is advanced by onnxruntime, as the daemon does, each stream fro
 forecast's quantiles are its value plus the quantiles of its own errors before the test part.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -55,9 +56,15 @@ class Backtest:
         return tuple(dict.fromkeys(s.forecaster for s in self.scores))
 
     def skill(self, score: Score) -> float:
-        """Share of the better naive forecast's loss (of this stream and lead) that is saved; below 0 it is worse."""
-        naive_losses = [self.of(f, score.stream, score.lead).sql for f in self.forecasters if f != MODEL]
-        return 1 - score.sql / min(naive_losses)
+        """Share of the better naive forecast's loss (of this stream and lead) that is saved; below 0 it is worse.
+
+        Against a naive forecast without any loss, as where a stream stands still, it is 0 or −∞; NaN where unknown.
+        """
+        losses = [self.of(f, score.stream, score.lead).sql for f in self.forecasters if f != MODEL]
+        better = min((loss for loss in losses if not math.isnan(loss)), default=math.nan)
+        if better == 0:
+            return 0.0 if score.sql == 0 else -math.inf
+        return 1 - score.sql / better
 
     def summary(self) -> dict[str, float]:
         """The means a manifest carries, plain numbers."""

@@ -46,7 +46,9 @@ class Fitted:
 
 
 def save_checkpoint(fitted: Fitted, path: str | Path) -> None:
-    """Weights, settings and manifest, for `training export`."""
+    """Weights, settings and manifest, for `training export`; written in one piece or not at all."""
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
     torch.save(
         {
             "config": fitted.config.model_dump(mode="json"),
@@ -55,8 +57,9 @@ def save_checkpoint(fitted: Fitted, path: str | Path) -> None:
             "history": [list(h) for h in fitted.history],
             "data": fitted.data,
         },
-        path,
+        partial,
     )
+    partial.replace(target)
 
 
 def load_checkpoint(path: str | Path) -> Fitted:

@@ -41,7 +41,10 @@ def run_fit(arguments: argparse.Namespace, console: Console) -> int:
     fitted = fit(config, series, console, checkpoint.with_suffix(".progress"), arguments.resume, watcher)
     if fitted.rank:
         return 0
-    fitted = fitted.stamped(datetime.now(UTC), data_digest(path), str(path), _test_scores(fitted, series, console))
+    now, digest = datetime.now(UTC), data_digest(path)
+    fitted = fitted.stamped(now, digest, str(path), {})
+    save_checkpoint(fitted, checkpoint)  # at once: the fit must survive whatever ends its scoring
+    fitted = fitted.stamped(now, digest, str(path), _test_scores(fitted, series, console))
     save_checkpoint(fitted, checkpoint)
     console.print(f"checkpoint {checkpoint}: validation loss {fitted.score:.4f} naive errors", highlight=False)
     if output:

@@ -129,14 +129,18 @@ def parts(series: Series, split: Split) -> Parts:
     return Parts(max(train + begin - validation, 0), begin, last)
 
 
-def own_season(series: Series) -> int:
-    """Steps of a day by the stream's own times, else of a week; 1 where its steps are uneven or fit neither."""
-    steps = np.diff(series.time)
+def own_season(series: Series, known: int | None = None) -> int:
+    """Steps of a day by the stream's own times, else of a week; 1 where its steps are uneven or fit neither.
+
+    known  first steps that may be looked at; all by default
+    """
+    time = series.time[:known]
+    steps = np.diff(time)
     usual = float(np.median(steps)) if len(steps) else 0.0
     if usual <= 0 or (np.abs(steps - usual) <= UNEVEN * usual).mean() < MOSTLY:
         return 1
     for period in (DAY_MS, WEEK_MS):
-        if 1 < (season := round(period / usual)) < len(series) / 3:
+        if 1 < (season := round(period / usual)) < len(time) / 3:
             return season
     return 1
 

@@ -179,11 +179,12 @@ class Sampler:
 
 
 def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
+    """Each series with its parts, and the naive error of its training part as the unit of its loss."""
     examples = []
     for s in series:
         borders = parts(s, config.split)
         history = s.target[: borders.train]
-        season = config.seasons[0] if config.step_ms is not None and config.seasons else own_season(s)
+        season = config.seasons[0] if config.step_ms is not None and config.seasons else own_season(s, borders.train)
         scale = seasonal_naive_error(history, season)
         if not scale > 0:  # constant, or too short: any positive unit keeps its loss finite
             scale = float(np.nan_to_num(np.nanmax(np.abs(history), initial=0.0))) or 1.0
@@ -192,6 +193,7 @@ def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
 
 
 def statistics_of(config: Config, examples: Sequence[Example]) -> Statistics:
+    """Mean and standard deviation of each covariate over the training parts."""
     if not config.data.covariates:
         return Statistics()
     values = np.concatenate([e.series.value[: e.parts.train, 1:] for e in examples])

@@ -73,6 +73,16 @@ def test_skill_is_the_loss_saved_of_the_better_naive_forecast(result):
     assert result.summary()["seasonal_naive_sql"] == round(result.of("seasonal naive").sql, 4)
 
 
+def test_a_stream_that_naive_forecasts_without_any_loss_has_a_skill(result):
+    naive_rows = [replace(result.of(f, "s0"), sql=0.0) for f in ("seasonal naive", "last value")]
+    exact, wrong, unknown = (replace(result.of("model", "s0"), sql=sql) for sql in (0.0, 0.5, float("nan")))
+    skills = [replace(result, scores=(row, *naive_rows)).skill(row) for row in (exact, wrong)]
+    assert skills == [0, -np.inf]
+    assert np.isnan(result.skill(unknown))
+    known = replace(result, scores=(wrong, replace(naive_rows[0], sql=float("nan")), replace(naive_rows[1], sql=1.0)))
+    assert known.skill(wrong) == 0.5
+
+
 def outcome_of(actual, median):
     predicted = np.stack((median - 1, median, median + 1), axis=-1)
     return Outcome("a", "model", actual, predicted, (0.1, 0.5, 0.9), 1.0)

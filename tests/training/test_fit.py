@@ -46,6 +46,13 @@ def test_the_test_part_changes_no_weight():
     assert torch.equal(weights(plain), weights(altered))
 
 
+def test_the_times_of_the_test_part_change_no_unit_of_the_loss():
+    config = config_of(split=SPLIT, step_ms=None, model={"seasons": [], "memory_steps": 20})
+    late = [replace(s, time=np.where(np.arange(len(s)) < 200, s.time, s.time * 2)) for s in streams()]
+    plain, altered = (examples_of(config, series) for series in (streams(), late))
+    assert [e.scale for e in plain] == [e.scale for e in altered]
+
+
 def test_a_training_window_shows_nothing_after_the_training_part():
     config = config_of(split=SPLIT, training={"batch": 64})
     drawn = []

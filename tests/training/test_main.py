@@ -58,6 +58,26 @@ def test_fit_writes_a_checkpoint_and_a_model_that_export_and_backtest_take(files
     assert json.loads(capfd.readouterr().out)["season"] is None
 
 
+def test_a_fit_whose_scoring_ends_badly_is_not_lost(files, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.commands._test_scores", killed)
+    with pytest.raises(KeyboardInterrupt):
+        main(["fit", "tiny.yaml", "--data", "data.jsonl"])
+    assert main(["export", "runs/tiny.pt", "--output", "model.onnx"]) == 0
+
+
+def test_a_stream_that_stands_still_in_the_test_part_is_fitted_scored_and_reported(files):
+    rows = [f'{{"stream":"a","ts":{START + i * 3_600_000},"value":{5 + (i % 100 == 0)}}}' for i in range(400)]
+    (files / "still.jsonl").write_text("\n".join(rows[:380]) + "\n")
+    (files / "still.yaml").write_text(
+        CONFIG.replace("train_end: 200, validation_end: 300", "train_end: 205, validation_end: 305")
+    )
+    assert main(["fit", "still.yaml", "--data", "still.jsonl", "--checkpoint", "still.pt"]) == 0
+    assert main(["report", "still.pt", "--output", "still.html"]) == 0
+
+
 def test_events_prints_the_lines_in_time_order(files, capfdbinary):
     assert main(["events", "data.jsonl"]) == 0
     events = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]

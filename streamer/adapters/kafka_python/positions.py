@@ -68,7 +68,10 @@ class Positions:
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """Commit outside a transaction."""
         with self._not_now("committing positions"):
-            self._consumer.commit(offsets_of(positions), timeout_ms=round(COMMIT_SECONDS * 1000))
+            try:
+                self._consumer.commit(offsets_of(positions), timeout_ms=round(COMMIT_SECONDS * 1000))
+            except REBALANCING as error:
+                raise NotAMemberError(f"committing positions: {type(error).__name__}") from None
 
     def _committed(self, partition: Partition, deadline: float) -> Position | None:
         # A question that was given up stays with the library, and its answer, however old by now, would be the next
@@ -87,9 +90,7 @@ class Positions:
             yield
         except FencedInstanceIdError as error:
             raise self._explain.fenced() from error
-        except REBALANCING as error:
-            raise NotAMemberError(f"{what}: {type(error).__name__}") from None
-        except NOT_NOW as error:
+        except (*REBALANCING, *NOT_NOW) as error:  # who only asks need not be a member: the group will settle
             raise NotNowError(f"{what}: {type(error).__name__}: {self._explain.readable(error)}") from None
         except KafkaError as error:
             raise self._explain.refused(what, error) from error

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
-from streamer.adapters.librdkafka.failures import REBALANCING, REFUSALS, error_of, told
+from streamer.adapters.librdkafka.failures import REFUSALS, error_of, told
 from streamer.core.events import Partition
-from streamer.delivery import NotAMemberError, NotNowError, Position
+from streamer.delivery import NotNowError, Position
 from streamer.kafka.wording import name_taken, refused, without_secrets
 from streamer.settings import InputSettings, KafkaSettings
 
@@ -59,8 +59,6 @@ class Positions:
             text = without_secrets(told(error), self._kafka)
             if error.code() == KafkaError.FENCED_INSTANCE_ID:
                 raise name_taken(self._kafka) from problem
-            if error.code() in REBALANCING:
-                raise NotAMemberError(f"{what}: {text}") from None
             if error.code() in REFUSALS:
                 raise refused(self._kafka, what, text) from problem
             raise NotNowError(f"{what}: {text}") from None

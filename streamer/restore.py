@@ -368,7 +368,8 @@ class Restore:
         """From the start: somebody else had the partition in between, or reading has taken too long."""
         self._engine.release(self._task.partition)
         self._task.move(Phase.ASSIGNED)
-        self._step, self.snapshots, self._unused, self._seen = _Step.FETCH, 0, {}, set()
+        self._step, self._unused, self._seen = _Step.FETCH, {}, set()
+        self.snapshots = self.replayed = 0
 
 
 def _below(records: Records, offset: int) -> Records | None:

@@ -216,6 +216,20 @@ def test_input_deleted_before_it_was_read_is_counted_and_said_once(caplog):
     assert world.broker.positions[EVENTS].offset == 7
 
 
+def test_records_that_a_restore_replays_again_are_counted_once():
+    world = World(replace(ONE, records_per_read=1))
+    world.run([Start(0), Turn(0, 8), A, B, Turn(0, 4), B, B, B, B, Turn(0, 4), Kill(0), Wait(40), Start(1), Turn(1)])
+    process = world.processes[1]
+    assert process is not None
+    (restore,) = process.daemon._restores.values()
+    while restore.replayed < 2:
+        world.run([Turn(1)])
+    world.broker.log(EVENTS).retain(5)  # overtakes the reading, which begins again
+    world.run([Turn(1, 20)])
+    assert process.daemon.ready()[0]
+    assert process.metrics.registry.get_sample_value("streamer_replayed_records_total") == 1
+
+
 @pytest.mark.parametrize("place", ["fetch", "end", "read"])
 def test_a_restore_waits_for_brokers_that_do_not_answer(place, caplog):
     caplog.set_level("INFO", logger="streamer")

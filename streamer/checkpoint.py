@@ -5,6 +5,7 @@ tombstones of forgotten ones, and the position with its low-water mark. Bytes ar
 is sent does not depend on when it is sent.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,6 +107,7 @@ class Checkpoint:
         self._output: dict[Task, _Output] = {}
         self._most = max(1, min(MANY, BOUNDARY_BYTES // format_.bytes_per_snapshot))  # snapshots of one boundary
         self._allowance = 0.0  # bytes of snapshots that the forecasts written so far have earned
+        self._recent, self._recent_at = 0.0, 0.0  # earned in about the last interval, and up to when
 
     @property
     def records(self) -> int:
@@ -209,8 +211,8 @@ class Checkpoint:
     ) -> Mapping[Task, Ints]:
         """The dirty streams to snapshot, by task: the oldest of all partitions, as far as the policy lets them."""
         policy, size = self._policy, self._format.bytes_per_snapshot
-        earned = sum(output.bytes for output in outputs.values()) * policy.share / (1 - policy.share + 1e-9)
-        self._allowance = min(self._allowance + earned, MANY * size) - sum(map(len, born.values())) * size
+        self._earn(sum(output.bytes for output in outputs.values()), now)
+        self._spend(sum(map(len, born.values())))
         trailing = {task for task in outputs if task.position - task.low_water() > policy.max_replay_events}
         urgent = [task for task in outputs if everything or task in trailing]
         others = [task for task in outputs if task not in urgent]
@@ -221,8 +223,25 @@ class Checkpoint:
         aged = sum(map(len, _oldest(others, now - LONGEST_DIRTY_SECONDS, left).values()))
         affordable = max(affordable, aged)  # of a quiet partition beside one that begins streams without end
         due |= _oldest(others, now - policy.interval_seconds, min(left, affordable))
-        self._allowance -= sum(map(len, due.values())) * size
+        self._spend(sum(map(len, due.values())))
         return due
+
+    def _earn(self, written: int, now: float) -> None:
+        """Forecasts of so many bytes allow for snapshots; what is not spent is kept for one boundary at most."""
+        policy, most = self._policy, MANY * self._format.bytes_per_snapshot
+        earned = written * policy.share / (1 - policy.share + 1e-9)
+        passed, self._recent_at = now - self._recent_at, now
+        self._recent = self._recent * math.exp(-passed / max(policy.interval_seconds, 1e-9)) + earned
+        self._allowance = min(self._allowance + earned, most)
+
+    def _spend(self, snapshots: int) -> None:
+        """Snapshots are written, allowed or not: what could not be postponed is paid back within some intervals.
+
+        Without this limit a million first snapshots would keep all others waiting for hours. While more of them come
+        than their share allows for, nothing else is written; once they stop, the share holds again.
+        """
+        spent = snapshots * self._format.bytes_per_snapshot
+        self._allowance = max(self._allowance - spent, -self._recent)
 
     def _dirty(self, rows: Ints) -> Ints:
         """Those that are: a stream may be begun and forgotten in the same boundary."""

@@ -99,6 +99,31 @@ def test_a_stream_waits_no_longer_than_a_day_however_many_others_begin():
     assert saved == [(24, "a")]
 
 
+def test_new_streams_keep_the_others_waiting_for_some_intervals_and_no_longer():
+    share = 0.05
+    bench = Bench(share=share, interval_seconds=10.0, max_replay_events=1_000_000)
+    bench.feed(event("a", 1))
+    bench.cut()
+    for hour in range(2, 22):
+        bench.feed(event("a", hour), now=float(hour))
+        bench.cut(now=float(hour))
+    bench.feed(*[event(f"new{i}", 22) for i in range(90)], event("a", 22), now=22.0)
+    assert ("a", 92 + 20) not in changelog(bench.cut(now=22.0))
+    written = {"forecasts": 0, "snapshots": 0}
+    saved = []
+    for hour in range(23, 123):
+        bench.feed(event("a", hour), event(f"new{hour % 90}", hour), now=float(hour))
+        part = bench.cut(now=float(hour))
+        assert part is not None
+        for messages in part.messages:
+            kind = "snapshots" if messages.partition == CHANGELOG else "forecasts"
+            written[kind] += sum(len(value or b"") for value in messages.values)
+        saved += [hour] * part.snapshots
+    assert 22 + 10 < saved[0] < 22 + 5 * 10
+    assert len(saved) > 5
+    assert written["snapshots"] <= share / (1 - share) * written["forecasts"] + FORMAT.bytes_per_snapshot
+
+
 def test_the_oldest_changes_are_snapshotted_first_in_whichever_partition_they_are():
     bench = Bench(share=0.01, interval_seconds=1.0)
     other = Task(Partition("events", 1), Ledger(bench.engine.arena), Phase.RUNNING)

@@ -7,6 +7,7 @@ from streamer.doctor.facts import ClusterFacts, KafkaFacts, Names, TimeLimits
 from streamer.doctor.findings import Finding, duration, fail, ok, warn
 
 RESTORED_PER_SECOND = 10_000  # snapshots and events, a cautious guess
+LONGEST_PAUSE_MS = 7 * 86_400_000.0  # of a group, that positions should outlast: what Kafka keeps them by itself
 MARGIN = 5  # the retention of tombstones over the restore
 
 
@@ -89,12 +90,13 @@ def check_offsets_retention(names: Names, cluster: ClusterFacts, kafka: KafkaFac
     if minutes is None or longest is None:
         return
     subject, found = "retention of positions", f"offsets.retention.minutes is {duration(minutes * 60_000)}"
-    if minutes * 60_000 < min(longest, 86_400_000):
+    if minutes * 60_000 < min(longest, LONGEST_PAUSE_MS):
+        kept_for = "for ever" if longest == float("inf") else duration(longest)
         yield warn(
             subject,
-            f"{found}: a group that is down for longer loses its positions, and begins at input.start with snapshots "
-            "that do not fit",
-            "raise it to a week, or run `streamer state reset` after such a pause",
+            f"{found}, and the input is kept {kept_for}: a group that is down for longer loses its positions, and "
+            "begins at input.start with snapshots that do not fit",
+            f"raise it to {duration(min(longest, LONGEST_PAUSE_MS))}, or run `streamer state reset` after such a pause",
         )
     else:
         yield ok(subject, f"{found} of a group that is down")

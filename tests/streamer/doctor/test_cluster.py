@@ -13,7 +13,9 @@ from tests.streamer.doctor.facts import (
     GROUP,
     LIMITS,
     NAMES,
+    levels,
     only,
+    with_setting,
     with_topic,
 )
 
@@ -58,9 +60,26 @@ def test_brokers_that_do_not_allow_the_time_limits_fail(setting, value, told):
     assert told in only(check_limits(LIMITS, cluster), "fail")
 
 
-def test_positions_that_expire_within_a_day_are_warned_of():
-    cluster = replace(CLUSTER, settings={**BROKER, "offsets.retention.minutes": "60"})
-    assert "offsets.retention.minutes is 1 h" in only(check_offsets_retention(NAMES, cluster, GOOD), "warn")
+@pytest.mark.parametrize(
+    ("hours", "input_days", "warned"),
+    [
+        (1, 7, "is 1 h, and the input is kept 7 d"),
+        (48, 7, "is 2 d, and the input is kept 7 d"),
+        (48, 3, "is 2 d, and the input is kept 3 d"),
+        (48, -1, "is 2 d, and the input is kept for ever"),
+        (48, 2, ""),
+        (12, 0.5, ""),
+        (168, 30, ""),  # a week is enough of a pause, however long the input is kept
+        (168, -1, ""),
+    ],
+)
+def test_positions_that_expire_before_their_input_and_within_a_week_are_warned_of(hours, input_days, warned):
+    cluster = replace(CLUSTER, settings={**BROKER, "offsets.retention.minutes": str(hours * 60)})
+    kept_ms = -1 if input_days < 0 else round(input_days * 86_400_000)
+    kafka = with_setting("events", "retention.ms", str(kept_ms))
+    findings = list(check_offsets_retention(NAMES, cluster, kafka))
+    assert levels(findings) == ({"warn"} if warned else {"ok"})
+    assert warned in str(findings[0])
 
 
 def test_a_restore_that_outlasts_its_tombstones_fails():

@@ -156,10 +156,10 @@ class OutputSettings(Section):
         description="Publish a stream's forecast once in so many steps, counted from the epoch; every event still "
         "advances its stream. Where a period's first step has no event, its next one stands in.",
     )
-    leads: Annotated[tuple[Annotated[int, Number, Field(ge=1)], ...], Distinct] = Field(
+    leads: Annotated[tuple[Annotated[int, Field(ge=1), Number], ...], Distinct] = Field(
         default=(), description="Leads to publish; empty: all that the model has, 1 to its horizon."
     )
-    levels: Annotated[tuple[Annotated[float, Number, Field(gt=0, lt=1)], ...], Distinct] = Field(
+    levels: Annotated[tuple[Annotated[float, Field(gt=0, lt=1), Number], ...], Distinct] = Field(
         default=(), description="Levels to publish; empty: all that the model has."
     )
     digits: Annotated[int, Number, Unit("digits")] = Field(

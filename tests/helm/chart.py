@@ -56,6 +56,7 @@ def schema_text() -> str:
     schema = json.loads((CHART / "values.schema.json").read_text())
     settings = Settings.model_json_schema(ref_template="#/$defs/{model}")
     schema["$defs"] = settings.pop("$defs")
+    settings["required"] = ["http", "input", "kafka"]  # the templates look into them: null would be an error of theirs
     schema["properties"]["config"] = settings
     return json.dumps(_bare(schema), indent=2, ensure_ascii=False) + "\n"
 

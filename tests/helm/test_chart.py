@@ -283,6 +283,53 @@ def test_an_image_is_named_by_digest_tag_or_the_charts_version():
     assert re.fullmatch(r"registry.example.org/tidecast-gpu@sha256:[0-9a-f]{64}", streamer(rendered("gpu"))["image"])
 
 
+def test_whole_numbers_have_no_exponent(tmp_path):
+    file = tmp_path / "values.yaml"
+    file.write_text(
+        "image: {tag: 20261125}\nmodel: {revision: 20261126}\nterminationGracePeriodSeconds: 1000000\n"
+        "topics: {create: true, partitions: 1000000, activeDeadlineSeconds: 2000000}\n"
+        "autoscaling: {enabled: true, maxReplicas: 3, lagThreshold: 3000000}\n"
+        "training: {enabled: true, volumeClaim: x, config: {name: x}, activeDeadlineSeconds: 4000000,\n"
+        "  image: {tag: 5000000}}\n"
+    )
+    for values in (["-f", str(file)], ["-f", str(file), "--set", "image.tag=20261125"]):
+        done = template("-f", str(CHART / "ci" / "minimal-values.yaml"), *values)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("image: tidecast:20261125\n") == 3
+        for text in (
+            'tidecast/model-revision: "20261126"',
+            "terminationGracePeriodSeconds: 1000000",
+            "activeDeadlineSeconds: 2000000",
+            "--partitions=1000000",
+            'lagThreshold: "3000000"',
+            "activeDeadlineSeconds: 4000000",
+            "image: tidecast-trainer:5000000",
+        ):
+            assert f"{text}\n" in done.stdout
+
+
+def test_only_the_daemon_asks_for_a_device():
+    objects = rendered("gpu", "topics.create=true")
+    for name in (("Job", f"{NAME}-topics"), ("Pod", f"{NAME}-test")):
+        spec = pods_of(objects)[" ".join(name)]
+        assert spec["containers"][0]["resources"] == {
+            "requests": {"cpu": "1", "memory": "4Gi"},
+            "limits": {"memory": "8Gi"},
+        }
+    variables = {v["name"]: v for v in objects["Pod", f"{NAME}-test"]["spec"]["containers"][0]["env"]}
+    assert variables["STREAMER_MODEL__PROVIDERS"]["value"] == '["CPUExecutionProvider"]'
+
+
+def test_a_probe_without_values_keeps_kubernetes_own():
+    assert set(streamer(rendered("minimal", "probes.startup=null"))["startupProbe"]) == {"httpGet"}
+
+
+@pytest.mark.parametrize("schedule", ["@daily", "*/5 2 * * 1-5"])
+def test_a_schedule_is_five_fields_or_a_word(schedule):
+    cron = rendered("volume", f"training.schedule={schedule}")["CronJob", f"{NAME}-training"]
+    assert cron["spec"]["schedule"] == schedule
+
+
 def test_what_is_added_to_the_pod_is_there():
     spec = pod(rendered("gpu"))
     container = spec["containers"][0]
@@ -345,6 +392,8 @@ def test_the_network_is_closed_but_for_what_is_named():
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert spec["ingress"][0]["ports"] == [{"port": "http", "protocol": "TCP"}]
     assert spec["ingress"][0]["from"][0]["namespaceSelector"]
+    test = rendered("http")["Pod", f"{NAME}-test"]["metadata"]["labels"]
+    assert spec["ingress"][0]["from"][1]["podSelector"]["matchLabels"].items() <= test.items(), "helm test is let in"
     assert [[p["port"] for p in rule["ports"]] for rule in spec["egress"]] == [[53, 53], [9092, 9094], [443]]
     assert spec["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
 
@@ -374,6 +423,14 @@ def test_autoscaling_follows_the_lag_within_bounds_and_goes_down_slowly():
         "cert": "kafka-user-tls",
         "key": "kafka-user-tls",
     }
+
+
+def test_autoscaling_logs_in_only_where_there_is_something_to_log_in_with():
+    objects = rendered("minimal", "autoscaling.enabled=true", "autoscaling.maxReplicas=3", "kafka.tls.enabled=true")
+    assert ("TriggerAuthentication", NAME) not in objects
+    (trigger,) = objects["ScaledObject", NAME]["spec"]["triggers"]
+    assert trigger["metadata"]["tls"] == "enable"
+    assert "authenticationRef" not in trigger
 
 
 def test_prometheus_scrapes_each_pod_once():

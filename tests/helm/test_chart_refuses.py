@@ -46,6 +46,12 @@ def test_a_misspelt_value_is_refused_by_its_name(setting, named):
         ("kafka.sasl.mechanism=MAGIC", "mechanism"),
         ("topics.replication=0", "replication"),
         ("podDisruptionBudget.maxUnavailable=0", "maxUnavailable"),
+        ("config.output.levels={0.5,2}", "/config/output/levels/1"),
+        ("config.output.leads={0}", "/config/output/leads/0"),
+        ("config.http=null", "missing property 'http'"),
+        ("kafka.sasl=null", "missing property 'sasl'"),
+        ("autoscaling=null", "missing property 'autoscaling'"),
+        ("training.schedule=@sometimes", "schedule"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(setting, where):
@@ -67,6 +73,34 @@ def test_a_value_that_cannot_be_is_refused(setting, where):
         (["config.model.path=/m"], "config.model.path: the chart sets it"),
         (["config.kafka.group_instance_id=a"], "config.kafka.group_instance_id: found one name for all pods"),
         (["config.http.port=0"], "the probes need one"),
+        (["config.http.host=127.0.0.1"], "config.http.host: found 127.0.0.1, where no probe reaches it"),
+        (
+            ["model.source=http", "model.http.url=https://me:secret@x/m", f"model.sha256={'0' * 64}"],
+            "model.http.url: found a user's name or password in it",
+        ),
+        (
+            ["kafka.tls.enabled=true", r"config.kafka.options.security\.protocol=PLAINTEXT"],
+            "config.kafka.options.security.protocol: found beside kafka.sasl or kafka.tls",
+        ),
+        (
+            ["extraEnv[0].name=STREAMER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD", "extraEnv[0].value=hunter2"],
+            "STREAMER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD is a secret",
+        ),
+        ([r"commonLabels.app\.kubernetes\.io/name=x"], "commonLabels: found app.kubernetes.io/name"),
+        ([r"podLabels.app\.kubernetes\.io/component=x"], "podLabels: found app.kubernetes.io/component"),
+        (
+            ["networkPolicy.enabled=true", "config.kafka.bootstrap_servers=a:9092\\,b:9093"],
+            "networkPolicy.kafkaPorts: b:9093 of config.kafka.bootstrap_servers is not among them; add 9093",
+        ),
+        (
+            [
+                "networkPolicy.enabled=true",
+                "model.source=http",
+                "model.http.url=http://store/m",
+                f"model.sha256={'0' * 64}",
+            ],
+            "networkPolicy.modelPorts: 80 is not among them",
+        ),
         (["kafka.sasl.enabled=true"], "kafka.sasl.existingSecret: not set"),
         (["kafka.tls.clientSecret.name=x"], "kafka.tls.clientSecret: found without kafka.tls.enabled"),
         (["kafka.tls.caSecret.name=x"], "kafka.tls.caSecret: found without kafka.tls.enabled"),

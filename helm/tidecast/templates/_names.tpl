@@ -47,12 +47,17 @@ app.kubernetes.io/component: streamer
 {{- end -}}
 {{- end -}}
 
+{{/* A value as text, a whole number without an exponent: YAML's numbers come as floats, 2000000 as 2e+06. */}}
+{{- define "tidecast.text" -}}
+{{- if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{/* An image's full name: list of its values and the default tag. */}}
 {{- define "tidecast.image" -}}
 {{- $image := index . 0 -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $image.repository $image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository (default (index . 1) $image.tag) -}}
+{{- printf "%s:%s" $image.repository (include "tidecast.text" (default (index . 1) $image.tag)) -}}
 {{- end -}}
 {{- end -}}

@@ -127,6 +127,19 @@
 {{- end }}
 {{- end -}}
 
+{{/* CPU and memory without devices (`nvidia.com/gpu`): for pods that must come up while the daemon's hold all of them. */}}
+{{- define "tidecast.resourcesWithoutDevices" -}}
+{{- $kept := dict -}}
+{{- range $kind, $amounts := omit (.Values.resources | default dict) "claims" -}}
+{{- $plain := dict -}}
+{{- range $name, $amount := $amounts -}}
+{{- if not (contains "/" $name) -}}{{- $_ := set $plain $name $amount -}}{{- end -}}
+{{- end -}}
+{{- $_ := set $kept $kind $plain -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
 {{/* What every pod's spec has in common, whoever it serves. */}}
 {{- define "tidecast.podBasics" -}}
 automountServiceAccountToken: false

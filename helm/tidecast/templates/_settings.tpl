@@ -13,13 +13,32 @@
 {{- if (.Values.config.model).path -}}
 {{- fail "config.model.path: the chart sets it; use model.source and what belongs to it" -}}
 {{- end -}}
+{{- $protected := or .Values.kafka.sasl.enabled .Values.kafka.tls.enabled -}}
 {{- range $name, $value := ($kafka.options | default dict) -}}
+{{- if and $protected (regexMatch "^(security[._]protocol|sasl[._]mechanisms?)$" $name) -}}
+{{- fail (printf "config.kafka.options.%s: found beside kafka.sasl or kafka.tls, which say it; remove one of them" $name) -}}
+{{- end -}}
 {{- if regexMatch "(?i)password|secret|username|token|jaas|oauthbearer[._]config|key[._]pem" $name -}}
 {{- fail (printf "config.kafka.options.%s: a secret would be readable in a ConfigMap; use kafka.sasl.existingSecret, kafka.tls.clientSecret or extraEnvFrom" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if not .Values.config.http.port -}}
 {{- fail "config.http.port: found 0, and the probes need one; set 1 to 65535" -}}
+{{- end -}}
+{{- if regexMatch "^(127\\..*|localhost|::1)$" (.Values.config.http.host | default "") -}}
+{{- fail (printf "config.http.host: found %s, where no probe reaches it; remove it, or set 0.0.0.0 or ::" .Values.config.http.host) -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if and .value (regexMatch "(?i)^STREAMER_KAFKA__OPTIONS__.*(PASSWORD|SECRET|TOKEN|JAAS)" (.name | default "")) -}}
+{{- fail (printf "extraEnv: %s is a secret, and would be readable in the StatefulSet; use valueFrom with a secretKeyRef, or kafka.sasl.existingSecret" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $values, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels -}}
+{{- range $name, $_ := ($labels | default dict) -}}
+{{- if has $name (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" "tidecast/scrape") -}}
+{{- fail (printf "%s: found %s, by which the chart's objects find each other; take another name" $values $name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.kafka.sasl.enabled (not .Values.kafka.sasl.existingSecret) -}}
 {{- fail "kafka.sasl.existingSecret: not set; name the Secret that holds the user's name and password" -}}
@@ -31,6 +50,9 @@
 {{- fail "kafka.tls.caSecret: found without kafka.tls.enabled, so nothing would be encrypted; enable it" -}}
 {{- end -}}
 {{- include "tidecast.validateModel" . -}}
+{{- if (.Values.networkPolicy).enabled -}}
+{{- include "tidecast.validateNetwork" . -}}
+{{- end -}}
 {{- $auto := .Values.autoscaling -}}
 {{- if and $auto.enabled (lt (int $auto.maxReplicas) (int $auto.minReplicas)) -}}
 {{- fail (printf "autoscaling.maxReplicas: found %d, below minReplicas %d; set the partitions of the inputs together" (int $auto.maxReplicas) (int $auto.minReplicas)) -}}
@@ -61,8 +83,33 @@
 {{- fail (printf "%s: not set, and model.source %s needs it" $name $model.source) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq $model.source "http") (or (contains "@" (urlParse $model.http.url).host) (urlParse $model.http.url).userinfo) -}}
+{{- fail "model.http.url: found a user's name or password in it, readable in the StatefulSet; use model.http.authorizationSecret" -}}
+{{- end -}}
 {{- if and (eq $model.source "image") (not (hasPrefix "/" $model.path)) -}}
 {{- fail (printf "model.path: found %q, expected the file's absolute path in the image" $model.path) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A port that is needed and not open would only show as pods that never start. */}}
+{{- define "tidecast.validateNetwork" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- $open := list -}}
+{{- range $policy.kafkaPorts -}}{{- $open = append $open (int64 .) -}}{{- end -}}
+{{- range splitList "," .Values.config.kafka.bootstrap_servers -}}
+{{- $port := regexFind "[0-9]+$" (trim .) -}}
+{{- if and $port (not (has (int64 $port) $open)) -}}
+{{- fail (printf "networkPolicy.kafkaPorts: %s of config.kafka.bootstrap_servers is not among them; add %s, and the ports that brokers advertise" (trim .) $port) -}}
+{{- end -}}
+{{- end -}}
+{{- if include "tidecast.fetches" . -}}
+{{- $open = list -}}
+{{- range $policy.modelPorts -}}{{- $open = append $open (int64 .) -}}{{- end -}}
+{{- $url := urlParse (ternary .Values.model.http.url .Values.model.s3.endpoint (eq .Values.model.source "http")) -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- if not (has (int64 $port) $open) -}}
+{{- fail (printf "networkPolicy.modelPorts: %s is not among them, and %s is fetched through it; add it" $port $url.host) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

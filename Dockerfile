@@ -41,7 +41,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
          /opt/tidecast/demo
 
 FROM build AS build-trainer
-# --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu makes the image without CUDA, some 5 GB smaller
+# --build-arg PIP_EXTRA_INDEX_URL=… PyTorch's index of CPU wheels: makes the image without CUDA, some 5 GB smaller
 ARG PIP_EXTRA_INDEX_URL=
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/tidecast/bin/python install --constraint constraints.txt '.[training,fast]'

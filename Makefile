@@ -64,10 +64,10 @@ dashboards: $(VENV)/.development ## write the dashboards again, and run their qu
 kubernetes: $(VENV)/.development tools ## the chart on a real cluster, minutes (KUBECONFIG=…, IMAGE=…; needs Java and Maven)
 	$(BIN)/python -W ignore -m tests.kubernetes --image "$(IMAGE)"
 
-audit: .audit/.made ## review what the image brings along, and search it for known vulnerabilities (asks pypi.org)
+audit: .audit/.made ## review what the image brings along, and search it for known vulnerabilities (asks PyPI)
 	$(BIN)/python -m tests.audit .audit/image --requirements .audit/requirements.txt
 	@.audit/tools/bin/pip-audit --strict --disable-pip --no-deps --requirement .audit/requirements.txt \
-	|| { echo "vulnerable, or not checked: see above; 'not found on PyPI' means that pypi.org did not answer"; exit 1; }
+	|| { echo "vulnerable, or not checked: see above; 'not found on PyPI' means that it did not answer"; exit 1; }
 
 sbom: .audit/.made ## write sbom.cdx.json, what the image holds beyond its base (CycloneDX)
 	.audit/tools/bin/cyclonedx-py environment .audit/image/bin/python --pyproject pyproject.toml \

@@ -1,12 +1,61 @@
 """Memory that a process may use."""
 
+import os
+
+import pytest
+
 from streamer.adapters.machine import memory_bytes
 
+PHYSICAL = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+NO_LIMIT_V1 = 9223372036854771712  # 2**63 less a page
 
-def test_a_containers_limit_is_what_its_processes_may_use(tmp_path):
-    limit = tmp_path / "memory.max"
-    physical = memory_bytes(limit)
-    limit.write_text("1048576\n")
-    assert memory_bytes(limit) == 1_048_576
-    limit.write_text("max\n")
-    assert memory_bytes(limit) == physical > 2**28
+
+def allowed(folder, own, limits):
+    """What is allowed with these lines in /proc/self/cgroup and these files under /sys/fs/cgroup."""
+    for name, text in limits.items():
+        file = folder / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+    (folder / "own").write_text(own)
+    return memory_bytes(folder / "groups", folder / "own")
+
+
+def test_without_a_limit_it_is_the_machines(tmp_path):
+    assert memory_bytes(tmp_path / "groups", tmp_path / "own") == PHYSICAL > 2**28
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "expected"),
+    [
+        ("0::/\n", {"memory.max": "1048576"}, 1_048_576),
+        ("0::/\n", {"memory.max": "max"}, PHYSICAL),
+        (
+            "0::/system.slice/tidecast.service\n",
+            {
+                "memory.max": "max",
+                "system.slice/memory.max": "3000000",
+                "system.slice/tidecast.service/memory.max": "4000000",
+            },
+            3_000_000,
+        ),
+        ("4:memory:/\n0::/\n", {"memory/memory.limit_in_bytes": "2097152"}, 2_097_152),
+        ("4:memory:/\n0::/\n", {"memory/memory.limit_in_bytes": NO_LIMIT_V1}, PHYSICAL),
+        ("9:cpu,memory:/kubepods/pod1\n", {"memory/memory.limit_in_bytes": "2097152"}, 2_097_152),
+        (
+            "4:memory:/kubepods/pod1\n1:cpu:/kubepods\n",
+            {"memory/memory.limit_in_bytes": NO_LIMIT_V1, "memory/kubepods/pod1/memory.limit_in_bytes": "5000000"},
+            5_000_000,
+        ),
+    ],
+    ids=[
+        "version 2, a container",
+        "version 2, no limit",
+        "version 2, a service: the least of its own and of what is around it",
+        "version 1, a container",
+        "version 1, no limit",
+        "version 1, a container that sees the host's path",
+        "version 1, a service",
+    ],
+)
+def test_a_limit_of_either_version_of_control_groups_counts(tmp_path, own, limits, expected):
+    assert allowed(tmp_path, own, limits) == expected

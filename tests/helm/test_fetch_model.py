@@ -27,12 +27,17 @@ spec.loader.exec_module(fetch_model)
 
 
 class Store(BaseHTTPRequestHandler):
-    """Serves the model at any path; `asked` keeps each request's headers."""
+    """Serves the model at any path, or says to ask at `?to=`; `asked` keeps each request's headers."""
 
     asked: ClassVar[list[dict[str, str]]] = []
 
     def do_GET(self) -> None:
         self.asked.append({name.lower(): value for name, value in self.headers.items()})
+        if "?to=" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.path.partition("?to=")[2])
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(MODEL)))
         self.end_headers()
@@ -69,6 +74,25 @@ def test_the_authorization_goes_along(store, tmp_path):
     environ = {"MODEL_URL": f"{store}/m", "MODEL_SHA256": SHA256, "MODEL_AUTHORIZATION": "Bearer x"}
     fetch_model.fetch(environ, tmp_path / "model.onnx", NOW)
     assert Store.asked[0]["authorization"] == "Bearer x"
+
+
+@pytest.mark.parametrize(("host", "told"), [("127.0.0.1", True), ("localhost", False)])
+def test_a_redirect_takes_the_authorization_along_to_the_same_host_alone(store, tmp_path, host, told):
+    onward = store.replace("127.0.0.1", host)
+    environ = {"MODEL_URL": f"{store}/m?to={onward}/n", "MODEL_SHA256": SHA256, "MODEL_AUTHORIZATION": "Bearer x"}
+    fetch_model.fetch(environ, tmp_path / "model.onnx", NOW)
+    assert [("authorization" in asked) for asked in Store.asked] == [True, told]
+
+
+@pytest.mark.parametrize("sha256", [SHA256, "0" * 64])
+def test_what_may_be_secret_in_an_address_is_not_said(store, monkeypatch, capsys, tmp_path, sha256):
+    monkeypatch.setenv("MODEL_URL", f"{store}/m?X-Amz-Signature=hunter2")
+    monkeypatch.setenv("MODEL_SHA256", sha256)
+    monkeypatch.setattr("sys.argv", ["fetch_model.py", str(tmp_path / "model.onnx")])
+    assert fetch_model.main() == (sha256 != SHA256)
+    said = "".join(capsys.readouterr())
+    assert f"{store}/m: " in said
+    assert "hunter2" not in said
 
 
 def test_a_file_of_this_machine_is_no_model_to_fetch(tmp_path):

@@ -16,13 +16,25 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote, unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 TIMEOUT_SECONDS = 30.0  # without a byte
 CHUNK_BYTES = 1 << 20
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()  # a GET has no body
+
+
+class SameHost(HTTPRedirectHandler):
+    """Follows redirects, but tells no other host what was meant for the first: a signature or a password."""
+
+    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+        """As the library does, which hands on every header."""
+        onward = super().redirect_request(req, *answer)
+        if onward and (onward.type, onward.host) != (req.type, req.host):
+            onward.headers.pop("Authorization", None)
+        return onward
 
 
 def fetch(environ: Mapping[str, str], target: Path, now: datetime) -> str:
@@ -34,21 +46,28 @@ def fetch(environ: Mapping[str, str], target: Path, now: datetime) -> str:
     if key_id := environ.get("S3_ACCESS_KEY_ID"):
         headers = sign(url, environ["S3_REGION"], key_id, environ["S3_SECRET_ACCESS_KEY"], now)
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"found {url!r}, expected an address that begins with http:// or https://")
+        raise ValueError(f"found {shown(url)!r}, expected an address that begins with http:// or https://")
     part = target.with_suffix(".part")
     digest, size = hashlib.sha256(), 0
-    with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer, part.open("wb") as file:  # noqa: S310
+    request = Request(url, headers=headers)  # noqa: S310
+    with build_opener(SameHost).open(request, timeout=TIMEOUT_SECONDS) as answer, part.open("wb") as file:
         while chunk := answer.read(CHUNK_BYTES):
             digest.update(chunk)
             size += file.write(chunk)
     if digest.hexdigest() != expected:
         part.unlink()
         raise ValueError(
-            f"{url}: found SHA-256 {digest.hexdigest()} ({size} bytes), expected {expected}; "
+            f"found SHA-256 {digest.hexdigest()} ({size} bytes), expected {expected}; "
             "correct model.sha256, or find out who changed the file"
         )
     part.replace(target)
-    return f"{url}: {size} bytes, SHA-256 as expected"
+    return f"{size} bytes, SHA-256 as expected"
+
+
+def shown(url: str) -> str:
+    """The address without what may be secret in it: a query that signs it, a name and a password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def sign(url: str, region: str, key_id: str, secret: str, now: datetime) -> dict[str, str]:
@@ -71,10 +90,11 @@ def sign(url: str, region: str, key_id: str, secret: str, now: datetime) -> dict
 
 
 def main() -> int:
+    place = shown(os.environ.get("MODEL_URL", ""))
     try:
-        print(fetch(os.environ, Path(sys.argv[1]), datetime.now(UTC)))
+        print(f"{place}: {fetch(os.environ, Path(sys.argv[1]), datetime.now(UTC))}")
     except (ValueError, URLError, OSError) as problem:
-        print(f"{os.environ.get('MODEL_URL')}: {problem}", file=sys.stderr)
+        print(f"{place}: {problem}", file=sys.stderr)
         return 1
     return 0
 

@@ -9,6 +9,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 
+from streamer.adapters.kafka_python.assignor import ClaimingAssignor
 from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
 from streamer.adapters.kafka_python.columns import columns
 from streamer.adapters.kafka_python.connecting import open_client, refusals
@@ -70,7 +71,10 @@ class KafkaPythonClient:
         self._transactions = Transactions(self._open_producer, Output(self._output.dead_letter_topic, limit), owner)
         with refusals(self._kafka):
             self._transactions.begin()
-        self._consumer = open_client(KafkaConsumer, self._kafka, consumer_options(self._kafka))
+        assignor = ClaimingAssignor()
+        options = consumer_options(self._kafka) | {"partition_assignment_strategy": [assignor]}
+        self._consumer = open_client(KafkaConsumer, self._kafka, options)
+        assignor.membership = self._consumer.group_metadata
         self._membership = Membership(self._consumer, on_revoke)
         self._positions = Positions(self._consumer, self._input, self._explain)
         self._lag = Lag(self._consumer)

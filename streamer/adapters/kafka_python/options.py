@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from streamer.adapters.kafka_python.assignor import ClaimingAssignor
 from streamer.errors import ConfigError
 from streamer.kafka.spelling import as_kafka_python
 from streamer.settings import KafkaSettings, OutputSettings
@@ -46,7 +46,7 @@ FIXED: Mapping[Any, Options] = {
         "auto_offset_reset": "earliest",  # only where retention has overtaken us: read what is left
         "enable_auto_commit": False,
         "isolation_level": "read_committed",  # the committed positions are then the stable ones, too
-        "partition_assignment_strategy": [CooperativeStickyAssignor],
+        "partition_assignment_strategy": [ClaimingAssignor],
     },
     KafkaProducer: {
         "acks": "all",

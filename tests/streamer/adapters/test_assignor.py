@@ -56,5 +56,5 @@ def test_what_an_heir_has_is_not_given_to_the_dropped_member_before_the_heir_let
 
 def test_the_library_s_own_assignor_gives_a_partition_to_two():
     """Why there is ours; once this fails, the library has mended it."""
-    heir, zombie = shared(member(2, CooperativeStickyAssignor()), member(-1, CooperativeStickyAssignor()))
+    _, zombie = shared(member(2, CooperativeStickyAssignor()), member(-1, CooperativeStickyAssignor()))
     assert zombie, "the heir has every one of them, and has not been asked back any"

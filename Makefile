@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 CLIENT ?= kafka-python
 SCENARIOS ?= 3# at once: most of them wait most of the time, for brokers and sessions that time out
+TESTS ?= 3# files at once, for the same reason
 BIN := $(VENV)/bin
 HELM_VERSION := v3.22.0
 KUBECONFORM_VERSION := v0.8.0
@@ -20,7 +21,8 @@ demo: setup ## forecast a year of real weather, score it and draw it (no broker 
 	$(BIN)/streamer demo --output demo-output
 
 test: lint tools ## run every test, against a real Kafka broker too (needs Java and Maven)
-	$(BIN)/pytest --cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest --numprocesses $(TESTS) --dist loadfile \
+		--cov --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 chaos: $(VENV)/.development ## the whole failure-injection suite, real brokers (half an hour; CLIENT=confluent)
 	$(BIN)/pytest -m 'chaos or not chaos' tests/chaos --client $(CLIENT) --numprocesses $(SCENARIOS) --dist worksteal \

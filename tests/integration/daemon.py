@@ -15,6 +15,7 @@ from tests.integration.broker import free_ports
 from tests.integration.waiting import eventually
 
 EXIT_SECONDS = 180  # a machine that does much else at once still takes its time to start a process
+START_SECONDS = 120  # for the brokers' first answer there
 
 
 class Streamer:
@@ -36,7 +37,7 @@ class Streamer:
         self.name = name
         (self.port,) = free_ports(1)
         self._log = folder / f"{name}.log"
-        given = {"http.port": self.port, **settings}
+        given = {"http.port": self.port, "kafka.connect_timeout_seconds": START_SECONDS, **settings}
         environ = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         environ |= {
             "STREAMER_" + name.upper().replace(".", "__"): value if isinstance(value, str) else json.dumps(value)

@@ -197,7 +197,7 @@ FIRES = [
     ),
     Fires(
         "TidecastRestartsRepeatedly",
-        24,
+        25,
         POD,
         "tidecast-0 10.0.0.1:9108 started 3 times in 30 minutes",
         {
@@ -207,21 +207,35 @@ FIRES = [
     ),
     Fires(
         "TidecastStreamsStartedFresh",
-        1,  # lost before the first scrape
+        2,  # lost before the first scrape
         {**GROUP, "reason": "input_truncated"},
         "7 streams of shop/tidecast lost their state: input_truncated",
         {named("streamer_state_resets_total", reason="input_truncated"): between(0.5, 200, 7, otherwise=None)},
     ),
     Fires(
         "TidecastStreamsStartedFresh",
-        50,
+        51,
         {**GROUP, "reason": "corrupt"},
         "2 streams of shop/tidecast lost their state: corrupt",
         {named("streamer_state_resets_total", reason="corrupt"): between(50, 200, 2)},
     ),
     Fires(
+        "TidecastInputLost",
+        2,  # lost before the first scrape
+        GROUP,
+        "120 records of the input of shop/tidecast were never read",
+        {named("streamer_input_lost_records_total"): between(0.5, 200, 120, otherwise=None)},
+    ),
+    Fires(
+        "TidecastInputLost",
+        51,
+        GROUP,
+        "70 records of the input of shop/tidecast were never read",
+        {named("streamer_input_lost_records_total"): between(50, 200, 70)},
+    ),
+    Fires(
         "TidecastStatesBreak",
-        30,
+        31,
         GROUP,
         "4 states of shop/tidecast broke in 15 minutes",
         {named("streamer_state_resets_total", reason="not_finite"): between(30, 200, 4)},
@@ -317,6 +331,15 @@ SILENT: list[tuple[str, str, Mapping[str, Series]]] = [
     ),
     (
         "TidecastForecastsStale",
+        "a busy topic whose forecasts are published once a day",
+        WAITING
+        | {
+            named("streamer_last_forecast_timestamp_seconds"): constant(60),
+            named("streamer_events_accepted_total"): rising(6000),
+        },
+    ),
+    (
+        "TidecastForecastsStale",
         "a process that just started beside one that publishes",
         WAITING
         | {
@@ -402,6 +425,14 @@ SILENT: list[tuple[str, str, Mapping[str, Series]]] = [
         "TidecastStreamsStartedFresh",
         "a change of models",
         {named("streamer_state_resets_total", reason="other_model"): between(20, 200, 5000)},
+    ),
+    (
+        "TidecastInputLost",
+        "a restart and a new pod that lose nothing",
+        {
+            named("streamer_input_lost_records_total"): constant(0),
+            named("streamer_input_lost_records_total", OTHER): between(40, 200, 0, otherwise=None),
+        },
     ),
     (
         "TidecastStatesBreak",

@@ -184,7 +184,8 @@ def test_a_compaction_at_any_time_changes_no_restore(make_cluster, new_scene, sa
     cluster = make_cluster(settings={"log.cleaner.backoff.ms": 100})
     cluster.start()
     gone = []
-    with new_scene(cluster.bootstrap) as made, made.streaming() as feeding:
+    often = {"state.snapshot_share": 1}  # a stream that changed each second, however few events there are
+    with new_scene(cluster.bootstrap, more=often) as made, made.streaming() as feeding:
         kept = Kept(made, "a")
         made.await_progress(feeding)
         made.configure(made.changelog, EAGER)

@@ -27,6 +27,7 @@ from streamer.core.forecasts import Reset
 from streamer.core.ledger import Ledger
 from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowError
 from streamer.logs import log
+from streamer.overtaking import Overtaking
 from streamer.restore import Restore
 from streamer.tasks import Phase, Task
 
@@ -89,6 +90,7 @@ class Daemon:
         self._interval = commit_interval_seconds
         self._clocks = clocks
         self._committer = Committer(client, metrics.delivery.transaction)
+        self._overtaking = Overtaking(client.beginning, metrics.state.input_lost)
         self._tasks: dict[Partition, Task] = {}
         self._restores: dict[Task, Restore] = {}
         self._begun: dict[Task, float] = {}
@@ -147,8 +149,9 @@ class Daemon:
             self._commit(stop)
         self._metrics.assignment.lag_seen(self._client.lag(), self._now_ms())
         self._measure_state()
+        self._overtaking.look(self._clocks.monotonic())
         self._metrics.process.turned()
-        if not delayed:
+        if not delayed and self._client.is_member():  # else it waits for the group
             self._metrics.process.progressed()
 
     def drain(self, stop: Event) -> None:
@@ -194,6 +197,7 @@ class Daemon:
         self._joined = True
         for partition in change.revoked:
             self._close(partition)
+        self._overtaking.end(change.revoked)
         for partition in change.assigned:
             task = self._tasks[partition] = Task(partition, Ledger(self._engine.arena))
             self._restores[task] = self._restoring(task)
@@ -245,6 +249,10 @@ class Daemon:
         batch = [records for records in batch if self._runs(records.partition)]
         if not self._checkpoint.records:
             self._last_commit = self._clocks.monotonic()  # the interval begins with the first event in it
+        for records in batch:
+            task = self._tasks[records.partition]
+            self._overtaking.read(records, task.read_to)
+            task.read_to = records.offsets[-1] + 1
         outcome = self._engine.advance(batch)
         now = self._clocks.monotonic()
         for forecasts in outcome.forecasts:

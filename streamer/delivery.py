@@ -96,6 +96,10 @@ class KafkaClient(Protocol):
         """What changed in the assignment since the last call, if anything did. What came is paused."""
         ...
 
+    def is_member(self) -> bool:
+        """Whether the group has taken this member in, as far as its library knows; it may have given it nothing."""
+        ...
+
     def resume(self, partition: Partition, offset: int) -> None:
         """Deliver this partition's records from the offset on."""
         ...
@@ -109,6 +113,10 @@ class KafkaClient(Protocol):
 
     def starting_offset(self, partition: Partition) -> int:
         """Where a partition without a committed position begins, as `input.start` says. Raises NotNowError."""
+        ...
+
+    def beginning(self, partition: Partition) -> int:
+        """The first offset of an input partition that is still there. Raises NotNowError, soon."""
         ...
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:

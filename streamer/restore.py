@@ -317,6 +317,7 @@ class Restore:
         """Say what starts fresh; live, or first the snapshots of what was built anew."""
         self._reader.rest()
         self._task.position = self._task.committed = self._committed.offset
+        self._task.read_to = max(self._committed.offset, self._lost.stop)
         self._task.rebuilt = self._end_rebuild()
         # The snapshots of what is left lack the events seen, and must not serve the model they are of again. Where
         # streams are built anew, none is left to be so later, from a position where it looks different.

@@ -45,6 +45,7 @@ class Task:
     position   the offset of the next record to read
     born       rows of streams begun since that transaction, whose first snapshot goes with the next
     rebuilt    rows of streams built anew from the input, whose snapshots go before the task runs
+    read_to    the offset up to which the input was read, or found to be deleted
     saving     whether it writes, before it runs, what its restore decided: `rebuilt` and `voided`
     voided     streams that start fresh although the changelog has a snapshot of them, which lacks events: their
                tombstones go with the next transactions, and the low-water mark stays where the restore found it
@@ -55,6 +56,7 @@ class Task:
     phase: Phase = Phase.ASSIGNED
     committed: int = 0
     position: int = 0
+    read_to: int = 0
     born: list[Ints] = field(default_factory=list)
     rebuilt: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     saving: bool = False

@@ -1,6 +1,10 @@
 """Partitions shared, handed over and lost: positions are committed by nobody but their owner."""
 
+from contextlib import closing
+
 import pytest
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
 
 from streamer.core.events import Partition
 from streamer.delivery import NotAMemberError, Position
@@ -145,3 +149,25 @@ def test_a_named_member_keeps_its_partitions_over_a_restart(bootstrap, new_membe
             with polling(again, other):
                 eventually(lambda: again.owned, "the restarted member's share")
             assert (again.owned, other.owned) == (mine, others)
+
+
+def test_a_member_is_one_even_when_nothing_is_left_for_it(new_member):
+    members = [new_member(options=QUICK)]
+    members += [new_member(group=members[0].group, options=QUICK) for _ in range(3)]  # of three partitions
+    with running(*members), polling(*members):
+        assert not all(member.owned for member in members)
+        eventually(lambda: all(member.client.is_member() for member in members), "all of them taken in")
+        eventually(lambda: {n for member in members for n in member.owned} == {0, 1, 2}, "all partitions served")
+        eventually(lambda: all(member.client.is_member() for member in members), "all of them taken in")
+        assert any(not member.owned for member in members)
+
+
+def test_where_the_input_begins_is_what_retention_left(bootstrap, new_member):
+    member = new_member()
+    produce(bootstrap, member.topic, [Record(b"%d" % number) for number in range(5)])
+    with running(member):
+        member.join()
+        assert member.client.beginning(Partition(member.topic, 0)) == 0
+        with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+            admin.delete_records({TopicPartition(member.topic, 0): 3})
+        eventually(lambda: member.client.beginning(Partition(member.topic, 0)) == 3, "the deletion")

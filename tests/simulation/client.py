@@ -89,6 +89,9 @@ class SimClient:
         change, self._came, self._went = Rebalance(sorted(self._came), sorted(self._went)), set(), set()
         return change
 
+    def is_member(self) -> bool:
+        return self.generation != NOBODY
+
     def resume(self, partition: Partition, offset: int) -> None:
         self._reading[partition] = offset
 
@@ -98,6 +101,9 @@ class SimClient:
 
     def starting_offset(self, partition: Partition) -> int:
         self.at("fetch")
+        return self._broker.log(partition).begin
+
+    def beginning(self, partition: Partition) -> int:
         return self._broker.log(partition).begin
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:

@@ -11,7 +11,7 @@ from streamer.daemon import HEALTHY_SECONDS, on_another_thread
 from streamer.delivery import FencedError, NotAMemberError, NotNowError, Rebalance
 from streamer.errors import StateError
 from streamer.tasks import Phase, Task
-from tests.simulation.actions import Action, At, Bad, Fail, Feed, PutOut, Start, Stop, Turn, Unknown, Wait
+from tests.simulation.actions import Action, At, Bad, Fail, Feed, Gap, PutOut, Start, Stop, Turn, Unknown, Wait
 from tests.simulation.actions import Rebalance as Anew
 from tests.simulation.kafka import Transaction, is_visible
 from tests.simulation.model import POISON
@@ -255,6 +255,47 @@ def test_a_changelog_that_cannot_be_read_on_keeps_no_other_partition_waiting_and
     assert len(visible(world, FORECASTS, 1)) == 2
     assert process.metrics.process.seconds_since_progress() > 50
     assert sum("event=restore_set_aside partition=events-0" in line for line in caplog.messages) == 1
+
+
+def test_a_member_that_the_group_does_not_take_in_makes_no_progress():
+    world = World(ONE)
+    world.run([Start(0)])
+    world.broker.group.enter()  # members that never join: no round comes to its end
+    process = world.processes[0]
+    assert process is not None
+    for _ in range(60):
+        world.run([Turn(0), Wait(5.0)])
+        if len(world.broker.group.members) < 2:
+            world.broker.group.enter()
+    assert process.metrics.process.seconds_since_progress() > 240
+    for member in set(world.broker.group.members) - {process.client.member}:
+        world.broker.group.put_out(member)
+    world.run([Turn(0, 12)])
+    assert process.metrics.process.seconds_since_progress() == 0
+
+
+def test_a_member_with_nothing_assigned_has_nothing_to_do():
+    world, _ = live(Start(1), *[Turn(1), Turn(0)] * 4, *[Turn(0), Turn(1), Wait(5.0)] * 60, Turn(1))
+    idle = world.processes[1]
+    assert idle is not None
+    assert idle.client.owned == set()
+    assert idle.metrics.process.seconds_since_progress() == 0
+
+
+def test_input_deleted_while_it_is_read_is_counted_and_said_once_and_missing_offsets_are_not(caplog):
+    few = replace(ONE, records_per_poll=2, watched=False)
+    gaps = [Gap(0), A, Gap(0), Gap(0), A, A]
+    world, process = live(*gaps, Turn(0, 9), Wait(9), Turn(0, 2), setup=few)
+    assert count(process, "streamer_input_lost_records_total") == 0
+    for _ in range(2):
+        world.run([A] * 5)  # from 6 to 10, and from 11 to 15
+        log = world.broker.log(EVENTS)
+        log.retain(log.end - 2)
+        world.run([Turn(0, 9), Wait(9), Turn(0, 2)])
+    assert count(process, "streamer_input_lost_records_total") == 6
+    lines = [line for line in caplog.messages if "event=input_overtaken" in line]
+    assert lines == ["event=input_overtaken partition=events-0 lost=3 begins=9"]
+    assert world.broker.positions[EVENTS].offset == 16
 
 
 BAD = [Bad(0), Feed(0, "a", 1), Feed(0, "a", 0), Bad(0, b"{}")]

@@ -111,6 +111,10 @@ class KafkaPythonClient:
         """What changed in the assignment since the last call; a partition in both sets went and came back."""
         return self._membership.rebalance()
 
+    def is_member(self) -> bool:
+        """Whether the group has taken this member in; it may have given it nothing."""
+        return self._membership.is_stable
+
     def resume(self, partition: Partition, offset: int) -> None:
         """Deliver this partition's records from the offset on; nothing happens if it is no longer ours."""
         if partition in self._membership.owned:
@@ -126,6 +130,10 @@ class KafkaPythonClient:
     def starting_offset(self, partition: Partition) -> int:
         """Where a partition without a committed position begins, as `input.start` says."""
         return self._positions.starting_offset(partition)
+
+    def beginning(self, partition: Partition) -> int:
+        """The first offset of an input partition that is still there."""
+        return self._positions.beginning(partition)
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:
         """Commit positions outside a transaction."""

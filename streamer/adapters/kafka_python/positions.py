@@ -28,6 +28,7 @@ from streamer.settings import InputSettings, KafkaSettings
 ANSWER_SECONDS = 1.0  # the loop polls in between, and asks again
 COMMIT_SECONDS = 5.0
 LAG_INTERVAL_SECONDS = 5.0
+LOOK_MS = 250  # for where a log begins: asked between polls, and only for a metric
 LAG_TIMEOUT_MS = 250  # a slow broker costs the loop at most a twentieth of its time
 
 NOT_NOW = (RetriableError, UnknownBrokerIdError)  # brokers come and go
@@ -64,6 +65,12 @@ class Positions:
             if self._input.start == "earliest":
                 return int(consumer.beginning_offsets([asked], timeout_ms=limit)[asked])
             return int(consumer.end_offsets([asked], timeout_ms=limit)[asked])
+
+    def beginning(self, partition: Partition) -> int:
+        """The first offset that is still there."""
+        asked = TopicPartition(*partition)
+        with self._not_now("looking for the beginning"):
+            return int(self._consumer.beginning_offsets([asked], timeout_ms=LOOK_MS)[asked])
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """Commit outside a transaction."""

@@ -116,6 +116,10 @@ class LibrdkafkaClient:
         """What changed in the assignment since the last call; a partition in both sets went and came back."""
         return self._membership.rebalance()
 
+    def is_member(self) -> bool:
+        """Whether the group has taken this member in; it may have given it nothing."""
+        return self._membership.is_member
+
     def resume(self, partition: Partition, offset: int) -> None:
         """Deliver this partition's records from the offset on; nothing happens if it is no longer ours."""
         if partition in self._membership.owned:
@@ -131,6 +135,10 @@ class LibrdkafkaClient:
     def starting_offset(self, partition: Partition) -> int:
         """Where a partition without a committed position begins, as `input.start` says."""
         return self._positions.starting_offset(partition)
+
+    def beginning(self, partition: Partition) -> int:
+        """The first offset of an input partition that is still there."""
+        return self._positions.beginning(partition)
 
     def commit_positions(self, positions: Mapping[Partition, Position]) -> None:
         """Commit positions outside the daemon's transactions: in one of their own, as it has a limit of time.

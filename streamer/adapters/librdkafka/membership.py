@@ -52,6 +52,12 @@ class Membership:
         """What the group calls us; empty outside it."""
         return self._identity()[1]
 
+    @property
+    def is_member(self) -> bool:
+        """Whether the group has taken us in, as far as the library says."""
+        generation, member_id = self._identity()
+        return generation >= 0 and member_id != ""
+
     def group(self) -> bytes:
         """The membership that positions are committed with. Raises NotAMemberError where there is none."""
         generation, member_id = self._identity()

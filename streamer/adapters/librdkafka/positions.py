@@ -11,6 +11,7 @@ from streamer.delivery import NotNowError, Position
 from streamer.kafka.wording import name_taken, refused, without_secrets
 from streamer.settings import InputSettings, KafkaSettings
 
+LOOK_SECONDS = 0.25  # for where a log begins: asked between polls, and only for a metric
 ANSWER_SECONDS = 1.0  # the loop polls in between, and asks again
 
 
@@ -49,6 +50,12 @@ class Positions:
                     return int(found.offset)
             begin, end = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_SECONDS)
             return int(begin if self._input.start == "earliest" else end)
+
+    def beginning(self, partition: Partition) -> int:
+        """The first offset that is still there."""
+        with self._not_now("looking for the beginning"):
+            begin, _ = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=LOOK_SECONDS)
+            return int(begin)
 
     @contextmanager
     def _not_now(self, what: str) -> Iterator[None]:

@@ -63,7 +63,7 @@ class StateMetrics:
 
         self._lost = Counter(
             "streamer_input_lost_records_total",
-            "Records of the input that were deleted before they were read, as restores found; markers are counted in.",
+            "Records of the input that were deleted before they were read; markers are counted in.",
             registry=registry,
         )
 

@@ -151,7 +151,7 @@ class Daemon:
         self._measure_state()
         self._overtaking.look(self._clocks.monotonic())
         self._metrics.process.turned()
-        if not delayed and self._client.is_member():  # else it waits for the group
+        if not delayed and (self._tasks or self._client.is_member()):  # else it waits for the group
             self._metrics.process.progressed()
 
     def drain(self, stop: Event) -> None:

@@ -103,7 +103,7 @@ def test_a_variable_that_kubernetes_injects_is_refused_with_the_remedy():
         ("--input.fields.covariates.temp=.t", "a dotted path"),
         ("--output.topic=", "a topic name"),
         ("--output.compression=snappy", "'none', 'gzip', 'lz4' or 'zstd'"),
-        ("--kafka.client=confluent", "'kafka-python'"),
+        ("--kafka.client=librdkafka", "'kafka-python' or 'confluent'"),
         ("--kafka.bootstrap_servers=localhost", "host:port"),
         ("--kafka.connect_timeout_seconds=0", "greater than 0"),
         ("--state.max_streams=0", "greater than or equal to 1"),

@@ -52,6 +52,7 @@ OPEN_SECONDS = 8.0  # of the 10 s after which the coordinator aborts the transac
 COMMIT_SECONDS = 2.0  # at least, for the answer to a commit
 ABORT_SECONDS = 2.0
 ABANDON_SECONDS = 1.0
+GRACE_SECONDS = 1.0  # for the library to keep a limit that it was given
 RECOVER_SECONDS = 5.0  # for a new producer to be let in; far below a poll interval
 
 TOLD_BEFORE_COMMIT = LASTING | NO_PARTITION | {KafkaError._INCONSISTENT}  # what messages fail with, before it is asked
@@ -160,8 +161,7 @@ class Transactions:
             producer.begin_transaction()
             self._output.publish(producer, prepared, deadline, self._failed)
             if positions:
-                left = max(0.001, deadline - time.monotonic())
-                producer.send_offsets_to_transaction(_offsets(positions), group(), left)
+                _send_positions(producer, positions, group(), deadline)
             flush(producer, deadline, self._failed)
         except (KafkaException, BufferError, NotAMemberError) as problem:
             self._abort(producer, problem)
@@ -252,6 +252,17 @@ def abandon(producer: Producer) -> None:
         holders.clear()  # the last reference: the library ends its threads
 
     ended(end, ABANDON_SECONDS)
+
+
+def _send_positions(producer: Producer, positions: Positions, group: bytes, deadline: float) -> None:
+    """Raises KafkaException, and OutcomeUnknownError where the library does not come back: only a new producer will do.
+
+    Tried: a broker that restarts between two transactions can make `send_offsets_to_transaction` wait for ever.
+    """
+    left = max(0.001, deadline - time.monotonic())
+    offsets = _offsets(positions)
+    if not ended(lambda: producer.send_offsets_to_transaction(offsets, group, left), left + GRACE_SECONDS):
+        raise OutcomeUnknownError(f"the library did not return from sending positions within {left:.1f} s")
 
 
 def _offsets(positions: Positions) -> list[TopicPartition]:

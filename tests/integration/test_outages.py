@@ -73,7 +73,7 @@ def test_a_broker_that_hangs_before_the_commit_is_unknown_too_and_in_time(own_cl
         member.join()
         before_positions(member, lambda: hang(broker))
         try:
-            with pytest.raises(OutcomeUnknownError, match="not seen aborted"):
+            with pytest.raises(OutcomeUnknownError, match=r"not seen aborted|did not return"):
                 member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
         finally:
             go_on(broker)

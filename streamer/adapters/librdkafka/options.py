@@ -29,6 +29,7 @@ CONSUMER: Options = {
     "session.timeout.ms": 30_000,
     "max.poll.interval.ms": 60_000,
     "queued.max.messages.kbytes": QUEUED_KBYTES,
+    "fetch.wait.max.ms": 100,  # what else is asked of an idle broker stands behind the fetch, half a second by default
     "fetch.queue.backoff.ms": 5,  # a full queue is emptied in less than the second that is the default
     "topic.metadata.refresh.interval.ms": 10_000,
 }

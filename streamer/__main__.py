@@ -199,7 +199,7 @@ def _collect_seldom() -> None:
     """Look for cycles of garbage every few batches only: each makes tens of thousands of objects, none of them in one.
 
     By default they are looked for every 700 objects, and what was there at the start each time that its share of all
-    has shrunk; that took 8 % of the daemon's time.
+    has shrunk; that took 8 % of a prototype's time.
     """
     gc.collect()
     gc.freeze()

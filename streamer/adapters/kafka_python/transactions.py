@@ -10,7 +10,6 @@ Once the commit is asked for, an error says nothing about the outcome: the reque
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import NoReturn
 
 from kafka.errors import (
@@ -45,6 +44,7 @@ from streamer.delivery import (
     Position,
 )
 from streamer.errors import ConfigError
+from streamer.kafka.producer_state import State
 from streamer.kafka.wording import PARTITIONS, PERMISSIONS, place_taken, transaction_refused
 from streamer.kafka.wording import TOO_LARGE as RAISE_LIMIT
 
@@ -70,19 +70,6 @@ class Owner:
 
     transactional_id: str
     describe: Callable[[object], str]
-
-
-class State(Enum):
-    """What may be done with the producer.
-
-    FIT      another transaction
-    SPENT    its transaction is aborted; a message that failed left a gap in its numbering, so the next needs another
-    UNKNOWN  nothing, until `recover`
-    """
-
-    FIT = auto()
-    SPENT = auto()
-    UNKNOWN = auto()
 
 
 class Transactions:

@@ -10,7 +10,6 @@ a transaction may fail in its eyes while the request is on its way. Only a messa
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, auto
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -37,6 +36,7 @@ from streamer.delivery import (
     OutcomeUnknownError,
     Position,
 )
+from streamer.kafka.producer_state import State
 from streamer.kafka.wording import (
     PARTITIONS,
     PERMISSIONS,
@@ -61,19 +61,6 @@ NOT_BY_A_MESSAGE = REFUSED_EPOCH | REBALANCING | {KafkaError.FENCED_INSTANCE_ID}
 PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # by our own abort
 
 Positions = Mapping[Partition, Position]
-
-
-class State(Enum):
-    """What may be done with the producer.
-
-    FIT      another transaction
-    SPENT    its transaction is aborted; a message that failed leaves a gap in its numbering, so the next needs another
-    UNKNOWN  nothing, until `recover`
-    """
-
-    FIT = auto()
-    SPENT = auto()
-    UNKNOWN = auto()
 
 
 class Transactions:

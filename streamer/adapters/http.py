@@ -68,7 +68,10 @@ class HttpServer:
         """
         self._server.task_dispatcher.shutdown()
         if self._thread.is_alive():
-            self._server.trigger.pull_trigger(self._close)
+            trigger = self._server.trigger
+            with trigger.lock:  # or a worker's pull could run it, and close the pipe, before this one
+                trigger.thunks.append(self._close)
+                trigger.pull_trigger()
             self._thread.join()
         else:
             self._close()

@@ -34,6 +34,13 @@ def engine_for(
             f"output.every: found {every}, but the model {manifest.model_id} has no regular grid to count on, "
             "expected 1; leave it out, or use a model with a step"
         )
+    if manifest.step_ms and 0 < state.idle_seconds * 1000 < (least := events.max_gap_steps * manifest.step_ms):
+        raise ConfigError(
+            f"state.idle_seconds: found {state.idle_seconds:g}, expected 0 or at least {least / 1000:g}, as "
+            f"input.max_gap_steps {events.max_gap_steps} times the step of the model {manifest.model_id}, "
+            f"{manifest.step_ms / 1000:g} s: a stream would be forgotten in a gap that is to be bridged; raise it, or "
+            "lower input.max_gap_steps"
+        )
     grid = TimeGrid.of(
         manifest,
         nearest=events.slot == "nearest",

@@ -151,8 +151,10 @@ class Daemon:
         self._measure_state()
         self._overtaking.look(self._clocks.monotonic())
         self._metrics.process.turned()
-        if not delayed and (self._tasks or self._client.is_member()):  # else it waits for the group
-            self._metrics.process.progressed()
+        if self._tasks or self._client.is_member():  # else it waits for the group
+            self._joined = True  # a first assignment that is empty is no change that anybody tells of
+            if not delayed:
+                self._metrics.process.progressed()
 
     def drain(self, stop: Event) -> None:
         """The last transactions, with the snapshots that save the next run its replay."""
@@ -194,7 +196,6 @@ class Daemon:
         change = self._client.rebalance()
         if change is None:
             return
-        self._joined = True
         for partition in change.revoked:
             self._close(partition)
         self._overtaking.end(change.revoked)

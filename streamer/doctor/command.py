@@ -94,7 +94,9 @@ def _checks(
     yield from check_limits(limits, kafka.cluster)
     yield from check_sizes(names, kafka, model, settings.input)
     yield from check_times(names, kafka, settings.input)
-    yield from check_retention(names, kafka, sample, settings.state.max_replay_events)
+    yield from check_retention(
+        names, kafka, sample, settings.state.max_replay_events, settings.state.warm_from_input_steps
+    )
     yield from check_offsets_retention(names, kafka.cluster, kafka)
     yield from check_restore(names, kafka)
     yield from check_group(names, kafka, group_id)

@@ -1,8 +1,10 @@
 """What the topics do to records: how large they may be, what their timestamps mean, how long the input is kept."""
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from streamer.doctor.facts import KafkaFacts, ModelFacts, Names, SampleFacts
+from streamer.doctor.facts import KafkaFacts, ModelFacts, Names, SampleFacts, TopicFacts
 from streamer.doctor.findings import Finding, amount, duration, fail, ok, warn
 from streamer.settings import InputSettings
 
@@ -68,8 +70,13 @@ def check_times(names: Names, kafka: KafkaFacts, input_: InputSettings) -> Itera
             yield ok(subject, f"message.timestamp.type {kind}, the event's time is {input_.fields.ts!r}")
 
 
-def check_retention(names: Names, kafka: KafkaFacts, sample: SampleFacts, max_replay_events: int) -> Iterator[Finding]:
-    """The input is to be there as far back as a restart may replay."""
+def check_retention(
+    names: Names, kafka: KafkaFacts, sample: SampleFacts, max_replay_events: int, warm_steps: int = 0
+) -> Iterator[Finding]:
+    """The input is to be there as far back as a restart may replay, and streams may be built anew from.
+
+    warm_steps  `state.warm_from_input_steps`
+    """
     for name in names.inputs:
         topic = kafka.topic(name)
         if not topic.settings:
@@ -83,30 +90,70 @@ def check_retention(names: Names, kafka: KafkaFacts, sample: SampleFacts, max_re
                 "set cleanup.policy to delete",
             )
             continue
-        yield _kept(subject, topic.number("retention.ms"), _span_ms(name, sample, max_replay_events), max_replay_events)
-        kept_bytes, used = topic.number("retention.bytes"), sample.bytes / max(sample.records, 1) * max_replay_events
-        if kept_bytes is not None and 0 <= kept_bytes < used:
-            yield warn(
-                subject,
-                f"retention.bytes is {amount(kept_bytes)} per partition, {max_replay_events:,} events "
-                f"(state.max_replay_events) take about {amount(used)}: a restart may find its input deleted",
-                "raise it, or lower state.max_replay_events",
-            )
-
-
-def _kept(subject: str, kept_ms: int | None, span_ms: float | None, events: int) -> Finding:
-    kept = "without limit" if kept_ms is None or kept_ms < 0 else duration(kept_ms)
-    if span_ms is None or kept_ms is None or kept_ms < 0:
-        return ok(subject, f"retention.ms {kept}")
-    needed = f"{events:,} events (state.max_replay_events) take {duration(span_ms)} at the sample's rate"
-    if kept_ms < span_ms:
-        return warn(
-            subject,
-            f"retention.ms is {kept}, but {needed}: streams whose input is deleted before their snapshot is written "
-            "start fresh",
-            f"raise it, or lower state.max_replay_events to {max(1, int(events * kept_ms / span_ms / 2)):,}",
+        replayed = _Reach(
+            max_replay_events, "state.max_replay_events", max_replay_events, f"{max_replay_events:,} events", _REPLAYED
         )
-    return ok(subject, f"retention.ms {kept}, {needed}")
+        reaches = [replayed]
+        streams = _streams(name, sample)
+        if warm_steps and streams:
+            told = f"{warm_steps:,} steps of {streams:,} streams and more in a partition"
+            reaches.append(_Reach(warm_steps * streams, "state.warm_from_input_steps", warm_steps, told, _BUILT))
+        for reach in reaches:
+            yield from _kept(subject, topic, sample, _span_ms(name, sample, reach.events), reach)
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How far back the input is read, and by which setting.
+
+    events   of one partition
+    setting  that says so, and its value
+    told     the events, for people
+    else_    what happens where they are not there any more
+    """
+
+    events: int
+    setting: str
+    value: int
+    told: str
+    else_: str
+
+
+_REPLAYED = "streams whose input is deleted before their snapshot is written start fresh"
+_BUILT = "a new model's streams are built from less, and their forecasts may not be warm"
+
+
+def _kept(
+    subject: str, topic: TopicFacts, sample: SampleFacts, span_ms: float | None, reach: _Reach
+) -> Iterator[Finding]:
+    kept_ms, kept_bytes = topic.number("retention.ms"), topic.number("retention.bytes")
+    kept = "without limit" if kept_ms is None or kept_ms < 0 else duration(kept_ms)
+    used = sample.bytes / max(sample.records, 1) * reach.events
+    if span_ms is None or kept_ms is None or kept_ms < 0:
+        yield ok(subject, f"retention.ms {kept}")
+    elif kept_ms < span_ms:
+        yield warn(
+            subject,
+            f"retention.ms is {kept}, but {reach.told} ({reach.setting}) take {duration(span_ms)} at the sample's "
+            f"rate: {reach.else_}",
+            f"raise it, or lower {reach.setting} to {max(1, int(reach.value * kept_ms / span_ms / 2)):,}",
+        )
+    else:
+        found = f"{reach.told} ({reach.setting}) take {duration(span_ms)} at the sample's rate"
+        yield ok(subject, f"retention.ms {kept}, {found}")
+    if kept_bytes is not None and 0 <= kept_bytes < used:
+        yield warn(
+            subject,
+            f"retention.bytes is {amount(kept_bytes)} per partition, {reach.told} ({reach.setting}) take about "
+            f"{amount(used)}: {reach.else_}",
+            f"raise it, or lower {reach.setting}",
+        )
+
+
+def _streams(topic: str, sample: SampleFacts) -> int:
+    """The most streams that were seen in one partition of a topic; there may be more."""
+    seen = Counter(p for places in sample.seen_in.values() for p in places if p.topic == topic)
+    return max(seen.values(), default=0)
 
 
 def _span_ms(topic: str, sample: SampleFacts, events: int) -> float | None:

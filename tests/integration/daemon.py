@@ -86,9 +86,9 @@ class Streamer:
 
 
 @contextmanager
-def running(folder: Path, settings: Mapping[str, object]) -> Iterator[Streamer]:
+def running(folder: Path, settings: Mapping[str, object], name: str = "streamer") -> Iterator[Streamer]:
     """A daemon that is killed at the end if the test did not stop it."""
-    streamer = Streamer(folder, settings)
+    streamer = Streamer(folder, settings, name)
     try:
         yield streamer
     finally:

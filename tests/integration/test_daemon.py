@@ -6,6 +6,7 @@ import random
 import signal
 import uuid
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -185,6 +186,24 @@ def test_metrics_and_probes_answer_while_it_runs(settings, tmp_path):
         assert streamer.metric("streamer_active_streams") == 1
         assert streamer.metric("streamer_assigned_partitions") == PARTITIONS
         assert streamer.metric("streamer_inference_seconds_count") > 0
+
+
+def test_a_daemon_that_no_partition_is_left_for_is_ready_and_its_turns_are_progress(settings, tmp_path):
+    settings |= {"input.topics": [create_topic(settings["kafka.bootstrap_servers"], "events", partitions=1)]}
+    with running(tmp_path, settings) as first, running(tmp_path, settings, "second") as second:
+        first.await_ready()
+        second.await_ready()
+        served = lambda: [int(each.metric("streamer_assigned_partitions")) for each in (first, second)]  # noqa: E731
+        eventually(lambda: sum(served()) == 1, "one of them serves the partition")
+        idle = (first, second)[served().index(0)]
+        since: list[float] = []
+
+        def goes_back() -> bool:
+            since.append(idle.metric("streamer_since_progress_seconds"))
+            return any(later < earlier for earlier, later in pairwise(since))
+
+        eventually(goes_back, "the idle one makes progress")
+        assert idle.get("/readyz") is not None
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,6 @@ def test_a_named_member_keeps_its_partitions_over_a_restart(bootstrap, new_membe
             assert (again.owned, other.owned) == (mine, others)
 
 
-@pytest.mark.parametrize("kafka_client", ["kafka-python"], indirect=True)
 def test_a_member_is_one_even_when_nothing_is_left_for_it(new_member):
     members = [new_member(options=QUICK)]
     members += [new_member(group=members[0].group, options=QUICK) for _ in range(3)]  # of three partitions

@@ -50,6 +50,16 @@ def test_a_mapped_category_that_the_model_does_not_have_is_refused(model):
     )
 
 
+def test_a_stream_is_not_to_be_forgotten_in_a_gap_that_is_bridged(model):
+    hour = model.manifest.step_ms / 1000
+    events = InputSettings(max_gap_steps=5)
+    told = refusal(model, events, STATE.model_copy(update={"idle_seconds": 5 * hour - 1}))
+    assert told.startswith(f"state.idle_seconds: found {5 * hour - 1:g}, expected 0 or at least {5 * hour:g}, as ")
+    assert "raise it, or lower input.max_gap_steps" in told
+    assert engine_for(model, events, STATE.model_copy(update={"idle_seconds": 5 * hour})).grid.idle_slots == 5
+    assert engine_for(model, events, STATE).grid.idle_slots is None
+
+
 def test_every_mapped_name_is_reported_at_once(model):
     message = refusal(model, mapped(covariates={"a": "a", "temp": "t", "b": "b"}, static={"temp": "t"}))
     assert [line.split(":")[0] for line in message.splitlines()] == [

@@ -129,6 +129,15 @@ def test_dirty_streams_are_snapshotted_when_the_input_is_idle_until_a_restart_re
     assert count(process, "streamer_snapshots_written_total") == 4
 
 
+def test_a_member_that_nothing_is_left_for_is_ready_once_the_group_has_taken_it_in():
+    world, _ = live(Start(1), Turn(1))
+    idle = world.processes[1]
+    assert idle is not None
+    assert not idle.daemon.ready()[0]
+    world.run([Turn(0), Turn(1), Turn(0), Turn(1)])
+    assert idle.daemon.ready() == (True, "0 partitions assigned, 0 being restored")
+
+
 def test_revoked_partitions_are_committed_before_they_go_and_their_streams_forgotten():
     two = replace(ONE, partitions=2)
     world, process = live(A, Feed(1, "a"), Turn(0), Start(1), Turn(1), Turn(0), setup=two)

@@ -65,6 +65,22 @@ def test_input_that_goes_before_it_may_be_replayed_is_warned_of():
     assert "retention.bytes is 976.6 KiB per partition, 2,000,000 events" in told
 
 
+def test_input_that_goes_before_a_new_models_streams_are_built_from_it_is_warned_of():
+    day = with_setting("events", "retention.ms", "86400000")
+    many = replace(SAMPLE, seen_in={f"s{n}": [Partition("events", n % 2)] for n in range(400)})
+    assert levels(check_retention(NAMES, day, many, 1000, warm_steps=168)) == {"ok"}
+    hour = with_setting("events", "retention.ms", "3600000")
+    told = only(check_retention(NAMES, hour, many, 1000, warm_steps=168_000), "warn")
+    assert "retention.ms is 1 h, but 168,000 steps of 200 streams and more in a partition" in told
+    assert "(state.warm_from_input_steps) take 18.7 h at the sample's rate" in told
+    assert "lower state.warm_from_input_steps to 4,500" in told
+    small = with_setting("events", "retention.bytes", "1000000")
+    assert "retention.bytes is 976.6 KiB per partition, 168 steps of 200 streams" in only(
+        check_retention(NAMES, small, many, 1000, warm_steps=168), "warn"
+    )
+    assert levels(check_retention(NAMES, hour, SampleFacts(), 1000, warm_steps=168_000)) == {"ok"}
+
+
 def test_input_kept_for_ever_is_good_whatever_the_rate():
     assert levels(check_retention(NAMES, with_setting("events", "retention.ms", "-1"), SAMPLE, 10**12)) == {"ok"}
     assert levels(check_retention(NAMES, GOOD, SampleFacts(), 10**12)) == {"ok"}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamer.checkpoint import Checkpoint, Part
+from streamer.checkpoint import Checkpoint, Part, position_of
 from streamer.committer import Committer
 from streamer.core.arena import Arena
 from streamer.core.engine import Engine
@@ -169,6 +169,27 @@ def a_tombstone_leaves_its_stream_dirty(patch: pytest.MonkeyPatch) -> None:
         self.stamp[rows] = stamps
 
     patch.setattr(Arena, "release", keeping)
+
+
+def a_stream_is_forgotten_under_the_transaction_at_hand(patch: pytest.MonkeyPatch) -> None:
+    """In the batch that is advanced beside it, while its low-water mark is noted only as it is sent."""
+    advance, evict, send = Daemon._advance, Engine.evict, Committer._send
+    gone: dict[tuple[int, Partition], list[str]] = {}
+
+    def advancing(self: Any, batch: Sequence[Records]) -> None:
+        advance(self, batch)
+        for partition in self._tasks:
+            gone.setdefault((id(self._engine), partition), []).extend(evict(self._engine, partition))
+
+    def sending(self: Any) -> list[Part]:
+        for part in self._parts:
+            low_water = min(part.position.offset, part.task.low_water())
+            object.__setattr__(part, "position", position_of(part.position.offset, low_water))
+        return send(self)
+
+    patch.setattr(Daemon, "_advance", advancing)
+    patch.setattr(Engine, "evict", lambda self, partition: gone.pop((id(self), partition), []) + evict(self, partition))
+    patch.setattr(Committer, "_send", sending)
 
 
 def a_silent_stream_begins_anew_only_when_its_row_was_freed(patch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ NOTICED: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., None], t
      test_schedules.test_an_aborted_transaction_is_sent_again_as_it_was, ("begin",)),
     (mutants.a_tombstone_leaves_its_stream_dirty,
      test_schedules.test_replay_leaves_out_what_the_snapshot_of_a_rebirth_covers, ()),
+    (mutants.a_stream_is_forgotten_under_the_transaction_at_hand,
+     test_schedules.test_a_stream_that_falls_silent_in_the_batch_beside_a_transaction_keeps_its_events, ((),)),
     (mutants.a_silent_stream_begins_anew_only_when_its_row_was_freed,
      test_schedules.test_a_silent_stream_begins_anew_even_at_an_earlier_slot_whether_or_not_its_row_was_freed,
      (-1, (), ())),

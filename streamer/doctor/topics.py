@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from streamer.doctor.facts import KafkaFacts, Names, TopicFacts
 from streamer.doctor.findings import Finding, duration, fail, ok, warn
+from streamer.restore import LIMIT_SECONDS
 
 HOUR_MS = 3_600_000
-LEAST_DELETE_RETENTION_MS = HOUR_MS
+LEAST_DELETE_RETENTION_MS = int(4 * LIMIT_SECONDS * 1000)  # far above what a restore may take
 CHANGELOG_LIMITS = {  # what `streamer run` creates them with; more makes restores longer
     "segment.bytes": 64 * 2**20,
     "min.cleanable.dirty.ratio": 0.2,

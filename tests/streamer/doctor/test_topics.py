@@ -66,7 +66,7 @@ def test_a_changelog_with_other_partitions_than_the_input_fails(count):
         ("segment.bytes", "1073741824", "warn", "expected segment.bytes 67,108,864 or less, found 1,073,741,824"),
         ("min.cleanable.dirty.ratio", "0.5", "warn", "expected min.cleanable.dirty.ratio 0.2 or less, found 0.5"),
         ("max.compaction.lag.ms", "9223372036854775807", "warn", "--add-config max.compaction.lag.ms=600000"),
-        ("delete.retention.ms", "60000", "fail", "expected delete.retention.ms of at least 1 h, found 1 min"),
+        ("delete.retention.ms", "3600000", "fail", "expected delete.retention.ms of at least 4 h, found 1 h"),
     ],
 )
 def test_changelog_settings_that_endanger_a_restore_are_named(setting, value, level, told):

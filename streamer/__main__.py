@@ -35,6 +35,7 @@ from streamer.delivery import KafkaClient, LogReader
 from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.doctor import Instruments, diagnose
 from streamer.errors import ConfigError, ContractError, StreamerError
+from streamer.questions import ask_beside
 from streamer.replay import refuse_record_fields, replay
 from streamer.restore import Restore, RestorePolicy
 from streamer.settings import HttpSettings, ModelSettings, Settings, flags_help, load_settings
@@ -181,7 +182,7 @@ def _serve(settings: Settings) -> None:
     client, reader = _kafka(settings)
 
     told = metrics.state
-    rules = RestorePolicy(group, state.warm_from_input_steps, told.reset, told.rebuilt, told.input_lost)
+    rules = RestorePolicy(group, state.warm_from_input_steps, told.reset, told.rebuilt, told.input_lost, ask_beside)
 
     def restoring(task: Task) -> Restore:
         return Restore(task, rules, client, reader, engine, format_)

@@ -28,6 +28,7 @@ from streamer.core.ledger import Ledger
 from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowError
 from streamer.logs import log
 from streamer.overtaking import Overtaking
+from streamer.questions import NotYetError
 from streamer.restore import Restore
 from streamer.tasks import Phase, Task
 
@@ -222,7 +223,8 @@ class Daemon:
         try:
             got_on = restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
         except NotNowError as problem:
-            log("restore_delayed", partition=_name(task), error=str(problem))
+            if not isinstance(problem, NotYetError):
+                log("restore_delayed", partition=_name(task), error=str(problem))
             if not restore.is_reading:
                 self._restores[task] = self._restores.pop(task)  # the others need not wait for it
         if restore.is_saving:

@@ -71,7 +71,8 @@ class Rebalance:
 class KafkaClient(Protocol):
     """A member of the consumer group with a transactional producer of its own.
 
-    One thread uses it; `on_revoke` may run on another while `poll` waits for it. Every wait has a limit.
+    One thread uses it, but `committed` and `starting_offset` may be asked beside it, on another thread; `on_revoke` may
+    run on another while `poll` waits for it. Every wait has a limit.
     """
 
     def start(self, on_revoke: Callable[[], None]) -> None:
@@ -151,7 +152,10 @@ class KafkaClient(Protocol):
 
 
 class LogReader(Protocol):
-    """Reads partitions outside the group: changelogs and input to be replayed. Raises NotNowError."""
+    """Reads partitions outside the group: changelogs and input to be replayed. Raises NotNowError.
+
+    `begin` and `end` may be asked beside the thread that reads, one at a time.
+    """
 
     def end(self, partition: Partition) -> int:
         """The offset after the last record, those of open transactions too."""

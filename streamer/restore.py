@@ -13,7 +13,8 @@ order that everybody sees alike, while their times may be anything. The partitio
 rebuilt streams are written, and then tombstones for the rest: a crash in between finds C where it was, and builds the
 same states again; after it, nothing is left to be built from elsewhere.
 
-It is done in slices, so that polling goes on and restoring stops nobody else.
+It is done in slices, so that polling goes on and restoring stops nobody else. Brokers are asked beside the loop, and a
+slice looks whether the answer is there.
 """
 
 import logging
@@ -21,17 +22,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
-from streamer.checkpoint import low_water_of, position_of
+from streamer.checkpoint import position_of
 from streamer.core.engine import Engine
 from streamer.core.events import Records
 from streamer.core.snapshot import Kind, SnapshotFormat
 from streamer.core.timegrid import NEVER, Ints
 from streamer.delivery import KafkaClient, LogReader, NotAMemberError, Position
-from streamer.errors import StateError
+from streamer.found import Input, Saved
 from streamer.logs import log
+from streamer.questions import Answer, NotYetError, Question, ask_at_once
 from streamer.tasks import Phase, Task, changelog_of
 
 STANDSTILL_SECONDS = 30.0  # what a dead producer leaves open ends within 20 s: its time limit, and the look at it
@@ -44,9 +47,11 @@ class _Step(Enum):
     FETCH = 1
     END = 2
     READ = 3
-    REPLAY = 4
-    SAVE = 5
-    LIVE = 6
+    LOOK = 4
+    REPLAY = 5
+    CHECK = 6
+    SAVE = 7
+    LIVE = 8
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class RestorePolicy:
     on_reset               told how many streams start fresh, and why: "other_model", "corrupt", or "input_truncated"
     on_rebuilt             told how many streams were built anew from the input
     on_lost                told how many records were deleted before anybody read them
+    ask                    begins to ask brokers something; what it returns waits for the answer
     """
 
     group_id: str
@@ -64,6 +70,7 @@ class RestorePolicy:
     on_reset: Callable[[str, int], None] = lambda reason, streams: None
     on_rebuilt: Callable[[int], None] = lambda streams: None
     on_lost: Callable[[int], None] = lambda records: None
+    ask: Callable[[Question], Answer] = ask_at_once
 
 
 class Restore:
@@ -83,6 +90,7 @@ class Restore:
         self._changelog = changelog_of(policy.group_id, task.partition)
         self._client, self._reader, self._engine, self._format = client, reader, engine, format_
         self._step = _Step.FETCH
+        self._answer: Answer | None = None  # to what was asked in this step
         self._committed = Position(0, "")
         self._is_first = False  # no position was ever committed, as far as anybody knows
         self._end = 0
@@ -90,6 +98,7 @@ class Restore:
         self._began = 0.0
         self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
         self._seen: set[str] = set()  # those of them that the replay came across
+        self._is_cut = False  # whether retention has deleted input that was to be replayed
         self._at = 0  # the next offset of what is being read
         self._furthest = (0, 0)  # the step and offset reached in any attempt
         self._moved = 0.0  # when either changed last
@@ -99,7 +108,7 @@ class Restore:
     def slice(self, timeout_seconds: float, now: float) -> bool:
         """Do what fits in the time; `now` in seconds. Whether it came further than ever before, in any attempt.
 
-        Raises NotNowError, to be tried again, and StateError.
+        Raises NotNowError, to be tried again (NotYetError: it is under way), and StateError.
         """
         before = self._reached
         self._do(timeout_seconds, now)
@@ -114,15 +123,19 @@ class Restore:
             self._task.move(Phase.RESTORING)
         match self._step:
             case _Step.FETCH:
-                self._fetch(now)
+                self._fetch(timeout_seconds, now)
             case _Step.END | _Step.READ if now - self._began > LIMIT_SECONDS:
                 self._too_slow(now)
             case _Step.END:
-                self._look()
+                self._find_end(timeout_seconds)
             case _Step.READ:
                 self._read(timeout_seconds)
+            case _Step.LOOK:
+                self._settle(timeout_seconds)
             case _Step.REPLAY:
                 self._replay(timeout_seconds, now)
+            case _Step.CHECK:
+                self._check(timeout_seconds, now)
             case _Step.SAVE if not (len(self._task.rebuilt) or self._task.voided):
                 self._go_live()
 
@@ -148,38 +161,45 @@ class Restore:
     def _reached(self) -> tuple[int, int]:
         return self._step.value, self._at
 
-    def _fetch(self, now: float) -> None:
-        partition = self._task.partition
-        found = self._client.committed([partition])[partition]
+    def _asked(self, question: Question, timeout_seconds: float) -> Any:
+        """The answer to a step's only question. Raises NotYetError while there is none, and what the question does."""
+        if self._answer is None:
+            self._answer = self._policy.ask(question)
+        try:
+            found = self._answer(timeout_seconds)
+        except NotYetError:
+            raise
+        except Exception:
+            self._answer = None  # to be asked again
+            raise
+        self._answer = None
+        return found
+
+    def _fetch(self, timeout_seconds: float, now: float) -> None:
+        found = self._asked(self._fetched, timeout_seconds)
         self._is_first = found is None
         self._committed = found or Position(0, "")
         self._began, self._step = now, _Step.END
 
-    def _begin_first(self) -> bool:
-        """Commit the position where a partition without one begins; False while the group rebalances.
+    def _fetched(self) -> Position | None:
+        return self._client.committed([self._task.partition])[self._task.partition]
 
-        Raises StateError where its streams have snapshots: the position they belong to is lost.
-        """
-        partition = self._task.partition
-        if len(self._engine.rows(partition)) or self._unused:
-            raise StateError(
-                f"partition {_name(self._task)}: the group has no committed offset, but there are snapshots in "
-                f"{self._changelog.topic!r}; its offsets expired or were deleted; "
-                f"`streamer state reset` for group {self._group_id!r} starts its streams fresh"
-            )
-        offset = self._client.starting_offset(partition)
+    def _begin_first(self, offset: int) -> bool:
+        """Commit the position where a partition without one begins; False while the group rebalances."""
         self._committed = position_of(offset, offset)
         try:
-            self._client.commit_positions({partition: self._committed})
+            self._client.commit_positions({self._task.partition: self._committed})
         except NotAMemberError:
             return False
         return True
 
-    def _look(self) -> None:
-        end, begin = self._reader.end(self._changelog), self._reader.begin(self._changelog)
+    def _find_end(self, timeout_seconds: float) -> None:
+        reader, changelog = self._reader, self._changelog
+        end, begin = self._asked(lambda: (reader.end(changelog), reader.begin(changelog)), timeout_seconds)
         self._end = end
         if begin >= end:  # nothing in it: reading would only wait for a record to come
-            self._settle()
+            self._step = _Step.LOOK
+            self._settle(timeout_seconds)
             return
         self._reader.seek(self._changelog, begin)
         self._at, self._step = begin, _Step.READ
@@ -190,18 +210,23 @@ class Restore:
             self._take_over(records)
         self._at = position
         if position >= self._end:
-            self._settle()
+            self._step = _Step.LOOK
+            self._settle(timeout_seconds)
 
-    def _settle(self) -> None:
-        """Every snapshot is in: where the input is to be read from."""
-        if self._is_first and not self._begin_first():
+    def _settle(self, timeout_seconds: float) -> None:
+        """Every snapshot is in: where the input is to be read from.
+
+        Raises StateError where what was found does not fit together.
+        """
+        saved = self._saved()
+        if self._is_first and (saved.beyond or self._unused):
+            raise saved.lost_position()
+        input_: Input = self._asked(lambda: self._looked(saved), timeout_seconds)
+        if not input_.unchanged or (input_.start is not None and not self._begin_first(input_.start)):
             self._again()
             return
-        low_water = self._checked_low_water()
-        if low_water is None:
-            self._again()
-            return
-        begin = self._rebuild_from(low_water)
+        low_water = self._checked_low_water(input_)
+        begin = self._rebuild_from(low_water, input_.begin)
         self._task.replays_from = low_water
         if begin >= self._committed.offset:
             self._end_replay()
@@ -210,7 +235,18 @@ class Restore:
         self._reader.seek(self._task.partition, begin)
         self._step = _Step.REPLAY
 
-    def _rebuild_from(self, low_water: int) -> int:
+    def _saved(self) -> Saved:
+        partition, rows = self._task.partition, self._engine.rows(self._task.partition)
+        beyond = int(self._engine.arena.covers[rows].max(initial=0))
+        return Saved(self._group_id, partition, self._changelog, self._end == 0, beyond, self._committed)
+
+    def _looked(self, saved: Saved) -> Input:
+        reader, partition = self._reader, self._task.partition
+        start = self._client.starting_offset(partition) if self._is_first else None
+        end, begin = reader.end(partition), reader.begin(partition)
+        return Input(begin, end, start, saved.fits(begin) or self._fetched() == self._committed)
+
+    def _rebuild_from(self, low_water: int, first: int) -> int:
         """Where the replay begins: at the low-water mark, or further back where streams are to be built anew.
 
         A stream of which retention has deleted input that its snapshot lacks is not: it starts fresh.
@@ -220,7 +256,7 @@ class Restore:
         if not steps or not lost:
             return low_water
         streams = len(self._engine.rows(partition)) + len(self._unused)
-        begin = max(self._reader.begin(partition), self._committed.offset - steps * streams)
+        begin = max(first, self._committed.offset - steps * streams)
         # never of more: where the low-water mark lies depends on who saved what when
         self._engine.begin(partition, lost, begin)
         return min(low_water, begin)
@@ -243,42 +279,13 @@ class Restore:
             del self._unused[stream]
         self._unused |= unused
 
-    def _checked_low_water(self) -> int | None:
-        """The low-water mark, if everything fits together; None where the restore has to begin again.
-
-        Raises StateError where it does not, naming the numbers and the remedy.
-        """
-        partition, committed = self._task.partition, self._committed
-        name, log_topic = _name(self._task), self._changelog.topic
-        rows = self._engine.rows(partition)
-        beyond = int(self._engine.arena.covers[rows].max(initial=0))
-        remedy = f"`streamer state reset` for group {self._group_id!r} starts its streams fresh"
-        if beyond > committed.offset:
-            if not self._is_unchanged():
-                return None
-            raise StateError(
-                f"partition {name}: a snapshot in {log_topic!r} covers the input up to offset {beyond}, but the group "
-                f"has committed {committed.offset}; if its offsets were reset on purpose, {remedy}"
-            )
-        low_water = low_water_of(committed)
-        if low_water is None and self._end > 0:
-            raise StateError(
-                f"partition {name}: offset {committed.offset} was committed by somebody else (its metadata is "
-                f"{committed.metadata!r}), so it does not fit the snapshots in {log_topic!r}; {remedy}"
-            )
-        if low_water is None:
-            low_water = committed.offset
-        if (end := self._reader.end(partition)) < committed.offset:
-            raise StateError(
-                f"partition {name}: the group has committed offset {committed.offset}, but the input ends at {end}; "
-                f"if the topic was made anew, {remedy}"
-            )
-        begin = self._reader.begin(partition)
-        self._lost = range(committed.offset, begin)  # to be passed over: reading goes on with what is there
-        begin = min(begin, committed.offset)
-        if begin > low_water:
-            if not self._is_unchanged():
-                return None
+    def _checked_low_water(self, input_: Input) -> int:
+        """From where on input is to be replayed that is there still. Raises StateError."""
+        low_water, committed = self._saved().low_water(input_.end), self._committed.offset
+        self._lost = range(committed, input_.begin)  # to be passed over: reading goes on with what is there
+        begin = min(input_.begin, committed)
+        self._is_cut = begin > low_water
+        if self._is_cut:
             self._without_input_before(begin)
         return max(low_water, begin)
 
@@ -304,14 +311,26 @@ class Restore:
             self.replayed += len(below)
             if self._unused:
                 self._seen |= self._unused.keys() & self._engine.streams(below)
-        if position < self._committed.offset:
+        if position >= self._committed.offset:
+            self._step = _Step.CHECK
+            self._check(timeout_seconds, now)
+
+    def _check(self, timeout_seconds: float, now: float) -> None:
+        """Whether what was replayed is what is to be replayed, still."""
+        late = now - self._began > LIMIT_SECONDS
+        if self._gap is None and not late:
+            self._end_replay()
             return
-        if self._gap is not None and self._reader.begin(self._task.partition) > self._gap:
+        begin, found = self._asked(lambda: self._checked(late), timeout_seconds)
+        if self._gap is not None and begin > self._gap:
             self._again()  # retention may have overtaken the reading
-        elif now - self._began > LIMIT_SECONDS and not self._is_unchanged():
+        elif found != self._committed:
             self._too_slow(now)
         else:
             self._end_replay()
+
+    def _checked(self, late: bool) -> tuple[int, Position | None]:
+        return self._reader.begin(self._task.partition), self._fetched() if late else self._committed
 
     def _end_replay(self) -> None:
         """Say what starts fresh; live, or first the snapshots of what was built anew."""
@@ -320,10 +339,10 @@ class Restore:
         self._task.read_to = max(self._committed.offset, self._lost.stop)
         self._task.rebuilt = self._end_rebuild()
         # The snapshots of what is left lack the events seen, and must not serve the model they are of again. Where
-        # streams are built anew, none is left to be so later, from a position where it looks different.
-        self._task.voided.update(
-            self._unused if self._policy.warm_from_input_steps else self._seen & self._unused.keys()
-        )
+        # streams are built anew, none is left to be so later, from a position where it looks different. Where events
+        # are gone that would have been replayed, nobody knows whose they were.
+        no_one_knows = self._policy.warm_from_input_steps or self._is_cut
+        self._task.voided.update(self._unused if no_one_knows else self._seen & self._unused.keys())
         if self._lost:
             self._policy.on_lost(len(self._lost))
             log("input_lost", logging.WARNING, partition=_name(self._task), committed=self._lost.start,
@@ -351,10 +370,6 @@ class Restore:
             log("streams_rebuilt", partition=_name(self._task), streams=len(rebuilt))
         return rebuilt
 
-    def _is_unchanged(self) -> bool:
-        """Whether the group's position is still the one that everything here belongs to."""
-        return self._client.committed([self._task.partition])[self._task.partition] == self._committed
-
     def _go_live(self) -> None:
         self._task.saving, self._step = False, _Step.LIVE
         self._engine.go_live(self._task.partition)
@@ -369,7 +384,8 @@ class Restore:
         """From the start: somebody else had the partition in between, or reading has taken too long."""
         self._engine.release(self._task.partition)
         self._task.move(Phase.ASSIGNED)
-        self._step, self._unused, self._seen = _Step.FETCH, {}, set()
+        self._task.voided.clear()
+        self._step, self._answer, self._unused, self._seen = _Step.FETCH, None, {}, set()
         self.snapshots = self.replayed = 0
 
 

@@ -44,6 +44,7 @@ class Member:
         self.positions: dict[Partition, Position] = {}
         self.owned: set[int] = set()
         self.fresh: set[Partition] = set()
+        self.is_taken_in = False
 
     def poll(self) -> int:
         """Read once, briefly; how many records came."""
@@ -58,6 +59,7 @@ class Member:
             self.positions[records.partition] = Position(records.offsets[-1] + 1, "read")
         for partition in sorted(self.fresh):
             self.begin(partition)
+        self.is_taken_in = self.client.is_member()  # asked where it is polled, as the daemon does
         return sum(map(len, batches))
 
     def begin(self, partition: Partition) -> None:

@@ -156,9 +156,9 @@ def test_a_member_is_one_even_when_nothing_is_left_for_it(new_member):
     members += [new_member(group=members[0].group, options=QUICK) for _ in range(3)]  # of three partitions
     with running(*members), polling(*members):
         assert not all(member.owned for member in members)
-        eventually(lambda: all(member.client.is_member() for member in members), "all of them taken in")
+        eventually(lambda: all(member.is_taken_in for member in members), "all of them taken in")
         eventually(lambda: {n for member in members for n in member.owned} == {0, 1, 2}, "all partitions served")
-        eventually(lambda: all(member.client.is_member() for member in members), "all of them taken in")
+        eventually(lambda: all(member.is_taken_in for member in members), "all of them taken in")
         assert any(not member.owned for member in members)
 
 

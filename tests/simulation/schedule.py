@@ -31,7 +31,7 @@ from tests.simulation.actions import (
     Wait,
 )
 from tests.simulation.client import ASKING, PLACES
-from tests.simulation.world import Setup
+from tests.simulation.world import AnsweredLate, Setup
 
 STREAMS = "abcd"
 WEIGHTS: Mapping[str, float] = {
@@ -51,6 +51,7 @@ PROFILES: Sequence[tuple[Mapping[str, float], Setup]] = (
     ({"feed": 12, "kill": 1.5}, Setup(max_streams=3, snapshot_share=0.05)),
     ({"at": 5, "rebalance": 3}, Setup(partitions=3, evict=False)),
     ({"unknown": 3, "kill": 2, "start": 4, "at": 4}, Setup(every=3, snapshot_interval_seconds=0.5)),
+    ({"kill": 2, "start": 5, "put_out": 3, "rebalance": 2, "heartbeat": 2}, Setup(ask=AnsweredLate)),
 )  # fmt: skip
 
 

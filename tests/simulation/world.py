@@ -23,6 +23,7 @@ from streamer.core.wire import ForecastEncoder
 from streamer.daemon import Attempt, Clocks, Daemon
 from streamer.delivery import DeliveryError, FencedError, Position
 from streamer.errors import StateError
+from streamer.questions import Answer, NotYetError, Question, ask_at_once
 from streamer.restore import Restore, RestorePolicy
 from streamer.settings import InputSettings, StateSettings
 from streamer.tasks import Phase, Task, changelog_of
@@ -66,6 +67,30 @@ class Setup:
     snapshot_share: float = 0.5
     max_replay_events: int = 1000
     slow: Mapping[str, float] = field(default_factory=dict)  # topics whose markers come later, by seconds
+    ask: Callable[[], Callable[[Question], Answer]] = lambda: ask_at_once  # how a process asks in its restores
+
+
+class AnsweredLate:
+    """Answers come at once, or a slice later: as brokers saw it at first, or as they see it by then."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, question: Question) -> Answer:
+        self.asked += 1
+        if self.asked % 3 == 0:
+            return ask_at_once(question)
+        found = ask_at_once(question) if self.asked % 3 == 1 else None
+        waited = False
+
+        def answer(timeout_seconds: float) -> object:
+            nonlocal waited
+            if not waited:
+                waited = True
+                raise NotYetError("a slice later")
+            return found(0.0) if found else question()
+
+        return answer
 
 
 class WatchedRestore(Restore):
@@ -102,7 +127,7 @@ class Process:
 
         steps = setup.warm_from_input_steps
         told = self.metrics.state
-        rules = RestorePolicy(GROUP, steps, told.reset, told.rebuilt, told.input_lost)
+        rules = RestorePolicy(GROUP, steps, told.reset, told.rebuilt, told.input_lost, setup.ask())
 
         def restoring(task: Task) -> Restore:
             return WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from threading import Event
 
 import pytest
 
@@ -10,7 +11,10 @@ from streamer.core.events import Partition
 from streamer.core.snapshot import SnapshotFormat
 from streamer.delivery import Position
 from streamer.errors import StateError
+from streamer.questions import ask_beside
+from tests.integration.waiting import eventually
 from tests.simulation.actions import Action, At, Fail, Feed, Kill, Start, Turn, Wait
+from tests.simulation.client import SimClient, SimReader
 from tests.simulation.oracle import FORECASTS, FORMAT, OTHER_FORMAT
 from tests.simulation.world import Process, Setup, World
 
@@ -230,12 +234,54 @@ def test_records_that_a_restore_replays_again_are_counted_once():
     assert process.metrics.registry.get_sample_value("streamer_replayed_records_total") == 1
 
 
+def test_an_older_model_that_comes_back_meets_no_state_whose_events_were_deleted_meanwhile():
+    """The last event of the stream is gone before the other model could replay it, and see that the stream has one."""
+    world = World(replace(ONE, newer=("p1",)))
+    world.run(WORK)
+    world.broker.log(EVENTS).retain(3)
+    process = restored(world)
+    assert states(process) == {}
+    world.run([Feed(0, "c"), Turn(1, 4), Wait(9), Kill(1), Wait(40), Start(0), Turn(0, 12)])
+    older = world.processes[0]
+    assert older is not None
+    assert states(older) == {}
+
+
 @pytest.mark.parametrize("place", ["fetch", "end", "read"])
 def test_a_restore_waits_for_brokers_that_do_not_answer(place, caplog):
     caplog.set_level("INFO", logger="streamer")
     world = after(Start(1), At(1, place, (Fail(1),)), At(1, place, (Fail(1),)))
     assert states(restored(world)) == {"a": 2, "b": 1}
     assert sum("event=restore_delayed" in line for line in caplog.messages) == 2
+
+
+@pytest.mark.parametrize(("kind", "verb"), [(SimClient, "committed"), (SimReader, "end"), (SimReader, "begin")])
+def test_a_broker_that_does_not_answer_keeps_no_other_partition_waiting(kind, verb, monkeypatch, caplog):
+    """Partition 1 comes back to a process that serves partition 0 meanwhile."""
+    caplog.set_level("INFO", logger="streamer")
+    answered, ask = Event(), getattr(kind, verb)
+
+    def silent(self: object, about: object) -> object:
+        """Of partition 1 and its changelog."""
+        (asked,) = about if isinstance(about, list) else [about]
+        if asked.number == 1:
+            answered.wait(60)
+        return ask(self, about)
+
+    two = replace(ONE, partitions=2, ask=lambda: ask_beside)
+    world = World(two)
+    world.run([Start(0), *[Turn(0)] * 40, A, Feed(1, "b"), Turn(0, 4), Start(1), Turn(1), Turn(0), Turn(1), Turn(0)])
+    process = world.processes[0]
+    assert process is not None
+    monkeypatch.setattr(kind, verb, silent)
+    caplog.clear()
+    world.run([Kill(1), Wait(40), Turn(0, 4)])
+    assert process.daemon.ready() == (False, "2 partitions assigned, 1 being restored")
+    world.run([A, Turn(0), Wait(1), Turn(0), Wait(9)])
+    assert len(world.oracle.visible(Partition(FORECASTS, 0))) == 2
+    assert not any("event=restore_delayed" in line for line in caplog.messages)
+    answered.set()
+    eventually(lambda: world.run([Turn(0)]) or process.daemon.ready()[0], "partition 1 restored")
 
 
 def test_a_restore_that_takes_too_long_begins_again_and_says_so(caplog):

@@ -37,7 +37,8 @@ RECONNECT_SECONDS = 5.0  # for a new producer's first connection; with the rest 
 class KafkaPythonClient:
     """`streamer.delivery.KafkaClient`.
 
-    Everything belongs to one thread. `on_revoke` runs on another one while `poll` or `hold` waits for it; of this
+    Everything belongs to one thread, but for questions that it asks on another: the library answers them on its I/O
+    thread, whoever asks. `on_revoke` runs on another one while `poll` or `hold` waits for it; of this
     client it may call only `transact`.
     """
 

@@ -40,7 +40,8 @@ PARTITIONS_SECONDS = 0.25
 class LibrdkafkaClient:
     """`streamer.delivery.KafkaClient`.
 
-    Everything, `on_revoke` too, runs on the one thread that calls; the library's own threads fetch and send.
+    Everything, `on_revoke` too, runs on the one thread that calls, but for questions that it asks on another; the
+    library's own threads fetch and send.
 
     cluster  the brokers' side of the start
     """
@@ -186,6 +187,7 @@ class LibrdkafkaClient:
         if consumer is not None:
             self._membership.closing = True
             close(consumer)
+            self._positions.close()
 
     def _open_producer(self) -> Producer:
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_failed_message}

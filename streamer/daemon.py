@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import compress
 from threading import Event
 
 import numpy as np
@@ -258,8 +259,13 @@ class Daemon:
             task.read_to = records.offsets[-1] + 1
         outcome = self._engine.advance(batch)
         now = self._clocks.monotonic()
+        split: set[tuple[str, str]] = set()  # ids begun here while another partition has them
         for forecasts in outcome.forecasts:
             self._checkpoint.add(self._tasks[forecasts.records.partition], forecasts, now)
+            if forecasts.born.any():
+                partition, born = forecasts.records.partition, compress(forecasts.stream, forecasts.born.tolist())
+                split |= {(partition.topic, s) for s in self._engine.also_elsewhere(partition, list(born))}
+        self._metrics.events.split(len(split))
         self._metrics.assignment.read(batch)
         self._metrics.events.batch_advanced(outcome)
         self._metrics.state.reset("not_finite", len(outcome.resets))

@@ -130,6 +130,11 @@ class Engine:
         known = self._rows.get(partition, {})
         return np.fromiter(known.values(), np.int64, len(known))
 
+    def also_elsewhere(self, partition: Partition, streams: Sequence[str]) -> set[str]:
+        """Those of a partition's ids that another partition of its topic holds, too: as a stream of its own."""
+        others = [rows for p, rows in self._rows.items() if p.topic == partition.topic and p != partition]
+        return {stream for stream in streams if any(stream in rows for rows in others)}
+
     def streams(self, records: Records) -> set[str]:
         """The ids that these records name."""
         return set(self._decoder.decode(records).stream)

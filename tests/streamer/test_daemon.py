@@ -66,6 +66,12 @@ def test_forecasts_go_to_the_events_own_partition():
     assert [len(visible(world, FORECASTS, number)) for number in (0, 1)] == [1, 1]
 
 
+def test_an_id_in_two_partitions_is_two_streams_and_counted():
+    _, process = live(A, B, Feed(1, "a"), Turn(0, 3), A, Feed(1, "a"), Turn(0, 3), setup=replace(ONE, partitions=2))
+    assert count(process, "streamer_active_streams") == 3
+    assert count(process, "streamer_streams_split_total") == 1
+
+
 def test_events_of_one_commit_interval_are_committed_together():
     world, _ = live(A, Turn(0), B, Turn(0), B, Turn(0, 3))
     assert world.oracle.commits == 1

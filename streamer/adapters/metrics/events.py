@@ -31,12 +31,21 @@ class EventMetrics:
             "streamer_events_rejected_total", "Records not used, by reason.", ["reason"], registry=registry
         )
         self._rejected = {reason: rejected.labels(reason) for reason in REASONS}
+        self._split = Counter(
+            "streamer_streams_split_total",
+            "Streams begun in one partition while another of the same topic, in this process, had one of that id.",
+            registry=registry,
+        )
         self._batch_records = Histogram(
             "streamer_batch_records",
             "Records of one batch, the events of one poll.",
             buckets=BATCH_BUCKETS,
             registry=registry,
         )
+
+    def split(self, streams: int) -> None:
+        """So many streams began whose ids another partition has, too."""
+        self._split.inc(streams)
 
     def batch_advanced(self, outcome: Outcome) -> None:
         """A batch went through the engine."""

@@ -259,6 +259,14 @@ def test_a_new_stream_beyond_max_streams_is_rejected_and_the_known_go_on(echo):
     assert rejected == [(2, "too_many_streams"), (3, "too_many_streams")]
 
 
+def test_ids_that_another_partition_of_the_topic_has_are_told(echo):
+    tested = new_engine(echo)
+    elsewhere = Partition("others", 0)
+    tested.advance([replace(records([event(s, 1)]), partition=p) for s, p in (("a", OTHER), ("b", elsewhere))])
+    assert tested.also_elsewhere(EVENTS, ["a", "b", "a"]) == {"a"}
+    assert tested.also_elsewhere(OTHER, ["a", "b"]) == set()
+
+
 def test_an_empty_batch_gives_nothing(echo):
     eng = new_engine(echo)
     assert eng.advance([]).forecasts == []

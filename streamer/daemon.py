@@ -10,6 +10,7 @@ While the group takes partitions away, the client's own thread finishes the tran
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ RETRY_SECONDS = 0.2  # between attempts at one transaction
 DRAIN_SECONDS = 10.0  # for the last transactions
 HEALTHY_SECONDS = 60.0  # without a turn of the loop; the group would have given our partitions away by then
 STALLED_SECONDS = 300.0  # refused by a group that answers: five poll intervals, in which any rebalance comes to an end
+IDLE_SECONDS = 10.0  # in the group without partitions: three heartbeats, by which others hear what to give back
 MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
 MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
 
@@ -97,6 +99,7 @@ class Daemon:
         self._restores: dict[Task, Restore] = {}
         self._begun: dict[Task, float] = {}
         self._joined = False
+        self._member_since = math.inf
         numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
         fit = min(MAX_BATCH_NUMBERS // numbers, MAX_BATCH_STATE_BYTES // engine.arena.bytes_per_stream)
         self._batch_records = max(1, min(MAX_BATCH_RECORDS, fit))
@@ -153,10 +156,8 @@ class Daemon:
         self._measure_state()
         self._overtaking.look(self._clocks.monotonic())
         self._metrics.process.turned()
-        if self._tasks or self._client.is_member():  # else it waits for the group
-            self._joined = True  # a first assignment that is empty is no change that anybody tells of
-            if not delayed:
-                self._metrics.process.progressed()
+        if self._is_taken_in() and not delayed:  # else it waits for the group
+            self._metrics.process.progressed()
 
     def drain(self, stop: Event) -> None:
         """The last transactions, with the snapshots that save the next run its replay."""
@@ -181,6 +182,20 @@ class Daemon:
         tasks = list(self._tasks.values())
         restoring = sum(task.phase is not Phase.RUNNING for task in tasks)
         return self._joined and not restoring, f"{len(tasks)} partitions assigned, {restoring} being restored"
+
+    def _is_taken_in(self) -> bool:
+        """Whether the group has this member, and after a while without partitions: that none are left for it.
+
+        Nobody tells of a first assignment that is empty. It may be but the first of two: partitions that others are to
+        give back come with the next.
+        """
+        now = self._clocks.monotonic()
+        if not (self._tasks or self._client.is_member()):
+            self._member_since = math.inf
+            return False
+        self._member_since = min(self._member_since, now)
+        self._joined = self._joined or bool(self._tasks) or now - self._member_since >= IDLE_SECONDS
+        return True
 
     def _patience(self) -> float:
         """Seconds a poll may wait: not at all while there is something to restore, else until a commit is due."""

@@ -141,6 +141,9 @@ def test_a_member_that_nothing_is_left_for_is_ready_once_the_group_has_taken_it_
     assert idle is not None
     assert not idle.daemon.ready()[0]
     world.run([Turn(0), Turn(1), Turn(0), Turn(1)])
+    assert idle.client.is_member()
+    assert not idle.daemon.ready()[0]  # what others are to give back may come with the next assignment
+    world.run([Wait(11), Turn(0), Turn(1)])
     assert idle.daemon.ready() == (True, "0 partitions assigned, 0 being restored")
 
 

@@ -43,6 +43,24 @@ def test_records_of_an_aborted_transaction_are_not_read(bootstrap, new_member):
     assert member.values == {0: [b"kept"]}
 
 
+def test_nothing_that_was_fetched_ahead_is_lost_while_a_member_takes_no_records(bootstrap, new_member):
+    """As it holds between attempts at a transaction: some of what was fetched is read, some waits in the library."""
+    member = new_member()
+    produce(bootstrap, member.topic, [Record(b"%d" % n, partition=n % 3) for n in range(3_000)])
+    with running(member):
+        member.join()
+        found: dict[int, list[bytes | None]] = {number: list(member.values[number]) for number in range(3)}
+
+        def read_some_and_hold() -> bool:
+            for records in member.client.poll(0.05, 70):
+                found[records.partition.number] += records.values
+            member.client.hold(0.0)
+            return sum(map(len, found.values())) >= 3_000
+
+        eventually(read_some_and_hold, "all records")
+    assert found == {number: [b"%d" % n for n in range(number, 3_000, 3)] for number in range(3)}
+
+
 def test_a_restarted_member_continues_at_the_commit(bootstrap, new_member):
     first = new_member()
     produce(bootstrap, first.topic, [Record(b"1"), Record(b"2")])

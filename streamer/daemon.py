@@ -30,6 +30,7 @@ from streamer.core.ledger import Ledger
 from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowError
 from streamer.logs import log
 from streamer.overtaking import Overtaking
+from streamer.pace import Pace
 from streamer.questions import NotYetError
 from streamer.restore import Restore
 from streamer.tasks import Phase, Task
@@ -91,7 +92,6 @@ class Daemon:
         self._checkpoint = checkpoint
         self._restoring = restoring
         self._metrics = metrics
-        self._interval = commit_interval_seconds
         self._clocks = clocks
         self._committer = Committer(client, metrics.delivery.transaction)
         self._overtaking = Overtaking(client.beginning, metrics.state.input_lost)
@@ -104,7 +104,7 @@ class Daemon:
         fit = min(MAX_BATCH_NUMBERS // numbers, MAX_BATCH_STATE_BYTES // engine.arena.bytes_per_stream)
         self._batch_records = max(1, min(MAX_BATCH_RECORDS, fit))
         self.started = False  # before that, a signal may end the process at once
-        self._last_commit = clocks.monotonic()
+        self._pace = Pace(commit_interval_seconds, clocks.monotonic())
         self._measure_again = clocks.monotonic()
         self._reset_streams: set[tuple[Partition, str]] = set()
 
@@ -145,14 +145,18 @@ class Daemon:
             self._finish(stop)
         delayed = bool(self._restores) and not self._restore()
         waiting = self._checkpoint.records
-        due = self._checkpoint.bytes >= MAX_PENDING_BYTES or (self._is_due() and (waiting or not batch))
+        due = self._checkpoint.bytes >= MAX_PENDING_BYTES or (
+            not self._pace.left(self._clocks.monotonic()) and (waiting or not batch)
+        )
         if batch and due:
             self._commit_beside(batch, stop)
         elif batch:
             self._advance(batch)
         elif due:
             self._commit(stop)
-        self._metrics.assignment.lag_seen(self._client.lag(), self._now_ms())
+        lag = self._client.lag()
+        self._pace.behind = sum(lag.values()) > self._batch_records
+        self._metrics.assignment.lag_seen(lag, self._now_ms())
         self._measure_state()
         self._overtaking.look(self._clocks.monotonic())
         self._metrics.process.turned()
@@ -203,10 +207,7 @@ class Daemon:
             return 0.0
         if not self._checkpoint.records:
             return IDLE_POLL_SECONDS
-        return min(IDLE_POLL_SECONDS, max(0.0, self._last_commit + self._interval - self._clocks.monotonic()))
-
-    def _is_due(self) -> bool:
-        return self._clocks.monotonic() - self._last_commit >= self._interval
+        return min(IDLE_POLL_SECONDS, self._pace.left(self._clocks.monotonic()))
 
     def _rebalance(self) -> None:
         """End the tasks of partitions that went; begin tasks for those that came."""
@@ -267,7 +268,7 @@ class Daemon:
         """Forecast records; those of a task that does not run are not ours to judge."""
         batch = [records for records in batch if self._runs(records.partition)]
         if not self._checkpoint.records:
-            self._last_commit = self._clocks.monotonic()  # the interval begins with the first event in it
+            self._pace.begin(self._clocks.monotonic())  # the interval begins with the first event in it
         for records in batch:
             task = self._tasks[records.partition]
             self._overtaking.read(records, task.read_to)
@@ -313,7 +314,8 @@ class Daemon:
         self._finish(stop, wait)
 
     def _begin(self, everything: bool = False) -> bool:
-        now = self._last_commit = self._clocks.monotonic()
+        now = self._clocks.monotonic()
+        self._pace.begin(now)
         parts = self._checkpoint.cut(self._tasks.values(), now, everything)
         if parts:
             self._committer.begin(parts)
@@ -379,6 +381,7 @@ class Daemon:
     def _report(self, parts: Sequence[Part], seconds: float) -> None:
         if not parts:
             return
+        self._pace.took(seconds)
         times = np.concatenate([part.record_times for part in parts])
         letters = sum(part.dead_letters for part in parts)
         self._metrics.delivery.committed(times, letters, seconds, self._now_ms())

@@ -264,7 +264,9 @@ class DeliverySettings(Section):
     commit_interval_seconds: Annotated[float, Number, Unit("seconds")] = Field(
         default=0.1,
         gt=0,
-        description="Time between commits. Longer ones cost forecasts delay, shorter ones throughput.",
+        description="Time between commits, and what a forecast waits for its own at most while brokers are quick: "
+        "without a backlog a commit begins earlier by what the last one took. Longer ones cost delay, shorter ones "
+        "throughput.",
     )
 
 

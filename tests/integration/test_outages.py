@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from streamer.adapters.kafka_python import client, positions, transactions
+from streamer.adapters.kafka_python.producer import TransactionalProducer
 from streamer.adapters.librdkafka import ending
 from streamer.adapters.librdkafka import transactions as librdkafka_transactions
 from streamer.core.events import Partition
@@ -102,6 +104,25 @@ def test_output_that_no_broker_takes_in_time_is_given_up_and_can_be_sent_again(o
         eventually(lambda: polled(member) and is_member(member) and 0 in member.owned, "a member again")
         member.commit(member.forecasts(b"2"))
     assert values(member) == [b"1", b"2"]
+
+
+# Starting
+
+
+def test_a_coordinator_that_is_busy_is_waited_for_at_the_start(own_cluster, monkeypatch):
+    """As long as for a broker: a new cluster's takes seconds to make its own topic."""
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    member = Member(bootstrap, create_topic(bootstrap), create_topic(bootstrap), options={"max_block_ms": 100})
+    let_in = TransactionalProducer.let_in
+
+    def busy(producer: TransactionalProducer, limit_seconds: float) -> None:
+        hang(broker)
+        threading.Timer(1.0, go_on, [broker]).start()  # ten times what the library itself would wait
+        let_in(producer, limit_seconds)
+
+    monkeypatch.setattr(TransactionalProducer, "let_in", busy)
+    with running(member):
+        member.join()
 
 
 # Closing

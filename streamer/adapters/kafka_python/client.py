@@ -71,7 +71,7 @@ class KafkaPythonClient:
         owner = Owner(self._transactional_id, self._explain.readable)
         self._transactions = Transactions(self._open_producer, Output(self._output.dead_letter_topic, limit), owner)
         with refusals(self._kafka):
-            self._transactions.begin()
+            self._transactions.begin(self._kafka.connect_timeout_seconds)
         assignor = ClaimingAssignor()
         options = consumer_options(self._kafka) | {"partition_assignment_strategy": [assignor]}
         self._consumer = open_client(KafkaConsumer, self._kafka, options)

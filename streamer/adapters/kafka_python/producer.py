@@ -11,6 +11,10 @@ from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 class TransactionalProducer(KafkaProducer):  # type: ignore[misc]  # the library has no types
     """A producer whose every wait ends; KafkaTimeoutError says that nothing is known yet."""
 
+    def let_in(self, limit_seconds: float) -> None:
+        """Have the coordinator end what a predecessor left; `init_transactions` waits `max_block_ms`, as for a send."""
+        self._wait(self._transaction_manager.initialize_transactions(), limit_seconds)
+
     def send_offsets(
         self, offsets: Mapping[TopicPartition, OffsetAndMetadata], group: ConsumerGroupMetadata, limit_seconds: float
     ) -> None:

@@ -142,5 +142,5 @@ def create_topics(
         for topic, (error, message) in errors.items():
             if error not in (NoError, TopicAlreadyExistsError):
                 raise ConfigError(f"topic {topic!r} cannot be created: {message or error.__name__}")
-        admin.wait_for_topics(missing)
+        admin.wait_for_topics(missing, timeout_ms=kafka.connect_timeout_seconds * 1000)
     return [topic for topic in missing if errors[topic][0] is NoError]

@@ -52,6 +52,7 @@ OPEN_SECONDS = 8.0  # of the 10 s after which the coordinator aborts the transac
 COMMIT_SECONDS = 2.0  # at least, for the answer to a commit
 ABORT_SECONDS = 2.0
 ABANDON_SECONDS = 1.0
+RECOVER_SECONDS = 5.0  # for a new producer to be let in; far below a poll interval
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 LASTING = (AuthorizationError, UnsupportedVersionError, UnsupportedForMessageFormatError, *TOO_LARGE)
@@ -82,17 +83,17 @@ class Transactions:
         self._producer: TransactionalProducer | None = None
         self._state = State.UNKNOWN
 
-    def begin(self) -> None:
+    def begin(self, limit_seconds: float) -> None:
         """Open a producer, and end whatever a predecessor of the same transactional id left. Raises KafkaError."""
         self._producer = self._open_producer()
-        self._producer.init_transactions()
+        self._producer.let_in(limit_seconds)
         self._state = State.FIT
 
     def recover(self) -> None:
         """Begin again with a new producer. Raises NotNowError, FencedError, DeliveryError."""
         self.abandon()
         try:
-            self.begin()
+            self.begin(RECOVER_SECONDS)
         except ConfigError as error:
             raise NotNowError(str(error)) from None
         except KafkaError as error:

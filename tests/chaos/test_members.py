@@ -66,7 +66,7 @@ def test_a_zombie_that_wakes_up_is_fenced_and_publishes_nothing(new_scene, say, 
     A zombie whose name the heir has is to end; one that was merely away too long loses what it had, and may join.
     """
     with new_scene() as made, made.streaming() as feeding:
-        passed = 800 if (point, made.client) == ("after-produce", "kafka-python") else 5
+        passed = 800 if (point, made.client) == ("after-produce", "kafka-python") else 5 if static else 12
         zombie = made.start("a", f"{point}:{passed}:SIGSTOP", static=static)
         eventually(lambda: _is_stopped(zombie.process.pid), "the zombie stops", EXIT_SECONDS)
         stopped = time.monotonic()

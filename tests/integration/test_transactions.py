@@ -1,7 +1,11 @@
 """Transactions of the daemon's clients against a real broker: what is visible, and what is committed."""
 
+import gc
 import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from kafka import TopicPartition
@@ -56,6 +60,40 @@ def test_positions_of_an_aborted_transaction_do_not_come_with_the_next_one(new_m
         with_group(member, None)
         member.client.transact([], at(member, 1, 8))
         assert committed(member, 0, 1) == [Position(0, "start"), Position(8, "")]
+
+
+def test_refused_transactions_leave_nothing_running(new_member, without_collection):
+    member = new_member()
+    with running(member):
+        member.join()
+        stale = membership(member, generation_id=0)
+
+        def refused() -> None:
+            with_group(member, stale)
+            with suppress(NotAMemberError):
+                member.client.transact([], at(member, 0, 7))
+                pytest.fail("not refused")
+            with_group(member, None)
+            member.client.transact([], at(member, 1, 8))  # with a producer of its own
+
+        refused()
+        before = threads()
+        for _ in range(3):
+            refused()
+        eventually(lambda: threads() <= before, "the producers of before are gone")
+
+
+def threads() -> int:
+    """Those of the libraries, too."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.fixture
+def without_collection() -> Iterator[None]:
+    """A producer in a cycle of references would be there until Python's collector comes by, which may take hours."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def test_a_transaction_of_messages_alone_or_of_nothing_is_committed(new_member):

@@ -71,7 +71,7 @@ class LibrdkafkaClient:
         not exist or has too few partitions, or an option that librdkafka does not take.
         """
         self._consumer = open_client(Consumer, self._kafka, consumer_options(self._kafka, self._on_error))
-        self._membership = Membership(self._consumer, on_revoke)
+        self._membership = Membership(self._consumer, on_revoke, self._is_taken)
         self._positions = Positions(self._consumer, self._kafka, self._input)
         ground = self._cluster.prepare()
         self._watch = InputWatch(ground.partitions, self._output.topic)
@@ -171,7 +171,7 @@ class LibrdkafkaClient:
         """After OutcomeUnknownError: a new producer with the same transactional id, which ends what was pending."""
         if self._transactions is None:
             raise OutcomeUnknownError("recover before start")
-        if self._kafka.group_instance_id and not self._cluster.is_ours(self._membership.member_id):
+        if self._is_taken(self._membership.member_id):
             raise name_taken(self._kafka)  # else we would shut out our successor
         self._transactions.recover()
 
@@ -199,6 +199,10 @@ class LibrdkafkaClient:
         if self._transactions is not None:
             self._transactions.message_failed(error, message)
 
+    def _is_taken(self, member_id: str) -> bool:
+        """Whether another process has our name in the group, as far as the brokers answer."""
+        return bool(self._kafka.group_instance_id) and not self._cluster.is_ours(member_id)
+
     def _used(self) -> Consumer:
         if self._consumer is None:
             raise NotNowError("used before start")
@@ -214,6 +218,8 @@ class LibrdkafkaClient:
                 messages += consumer.consume(max_records - 1, 0)
         if self._fatal is not None:
             self._refuse(self._fatal)
+        if self._membership.name_taken:
+            raise name_taken(self._kafka)
         failed = [message for message in messages if message.error() is not None]
         if failed:
             for message in failed:

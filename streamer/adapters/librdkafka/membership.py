@@ -10,6 +10,7 @@ read it only when it is resumed: until then nothing of it is fetched.
 import logging
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -26,14 +27,23 @@ GENERATION = struct.Struct("=i")
 class Membership:
     """The consumer's partitions, and the identity under which the group gave them to us.
 
-    owned     ours; a partition stays owned while `on_revoke` runs
-    running   owned, and resumed since they came
-    revoking  `on_revoke` is running
+    is_taken  given what the group called us: whether another process has our `kafka.group_instance_id` now
+    owned       ours; a partition stays owned while `on_revoke` runs
+    running     owned, and resumed since they came
+    revoking    `on_revoke` is running
+    name_taken  another process has our name: this one is to end
     """
 
-    def __init__(self, consumer: Consumer, on_revoke: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        on_revoke: Callable[[], None],
+        is_taken: Callable[[str], bool] = lambda member_id: False,
+    ) -> None:
         self._consumer = consumer
         self._on_revoke = on_revoke
+        self._is_taken = is_taken
+        self.name_taken = False
         self._member_id = ""
         self._assigned: set[Partition] = set()
         self._revoked: set[Partition] = set()
@@ -118,8 +128,15 @@ class Membership:
         self._give_back(partitions)
 
     def _lose(self, _consumer: Consumer, lost: list[Any]) -> None:
-        """Called by the library: the group went on without us, and others may have these partitions already."""
+        """Called by the library: the group went on without us, and others may have these partitions already.
+
+        It would join again under our name at once, and so drive out who was given it meanwhile.
+        """
         partitions = {Partition(each.topic, each.partition) for each in lost}
+        if self._is_taken(self._member_id):
+            self.name_taken = True
+            with suppress(KafkaException):  # the library may know by itself, and takes no more then
+                self._consumer.unsubscribe()
         self._give_back(partitions)
         log("partitions_lost", logging.WARNING, partitions=names(partitions))
 

@@ -49,6 +49,7 @@ from streamer.kafka.wording import TOO_LARGE as RAISE_LIMIT
 from streamer.settings import KafkaSettings
 
 OPEN_SECONDS = 8.0  # of the 10 s after which the coordinator aborts the transaction by itself
+BEGIN_SECONDS = 1.0  # asks no broker
 COMMIT_SECONDS = 2.0  # at least, for the answer to a commit
 ABORT_SECONDS = 2.0
 ABANDON_SECONDS = 1.0
@@ -84,7 +85,8 @@ class Transactions:
     def begin(self, limit_seconds: float) -> None:
         """Open a producer, and end what a predecessor of the same transactional id left. Raises KafkaException."""
         self._producer = self._open_producer()
-        self._producer.init_transactions(limit_seconds)
+        producer = self._producer
+        _within(limit_seconds, "being let in", lambda: producer.init_transactions(limit_seconds))
         self._state = State.FIT
 
     def recover(self) -> None:
@@ -92,6 +94,9 @@ class Transactions:
         self.abandon()
         try:
             self.begin(RECOVER_SECONDS)
+        except OutcomeUnknownError as problem:
+            self.abandon()
+            raise NotNowError(f"a new producer was not let in: {problem}") from None
         except KafkaException as problem:
             error = error_of(problem)
             self.abandon()
@@ -145,15 +150,16 @@ class Transactions:
         deadline = began + OPEN_SECONDS
         self._state = State.UNKNOWN  # until the end is known
         try:
-            producer.begin_transaction()
+            _within(BEGIN_SECONDS, "beginning a transaction", producer.begin_transaction)
             self._output.publish(producer, prepared, deadline, self._failed)
             if positions:
                 _send_positions(producer, positions, group(), deadline)
             flush(producer, deadline, self._failed)
         except (KafkaException, BufferError, NotAMemberError) as problem:
             self._abort(producer, problem)
+        left = max(COMMIT_SECONDS, deadline + COMMIT_SECONDS - time.monotonic())
         try:
-            producer.commit_transaction(max(COMMIT_SECONDS, deadline + COMMIT_SECONDS - time.monotonic()))
+            _within(left, "a commit", lambda: producer.commit_transaction(left))
         except KafkaException as problem:
             self._judge_commit(producer, problem)
         self._state = State.FIT
@@ -179,7 +185,7 @@ class Transactions:
         """End the transaction that failed before its commit was asked for, and say what that means."""
         if not (isinstance(problem, KafkaException) and error_of(problem).fatal()):
             try:
-                producer.abort_transaction(ABORT_SECONDS)
+                _within(ABORT_SECONDS, "an abort", lambda: producer.abort_transaction(ABORT_SECONDS))
                 self._state = State.SPENT
             except KafkaException as failed:
                 if error_of(failed).fatal():
@@ -242,14 +248,21 @@ def abandon(producer: Producer) -> None:
 
 
 def _send_positions(producer: Producer, positions: Positions, group: bytes, deadline: float) -> None:
-    """Raises KafkaException, and OutcomeUnknownError where the library does not come back: only a new producer will do.
-
-    Tried: a broker that restarts between two transactions can make `send_offsets_to_transaction` wait for ever.
-    """
     left = max(0.001, deadline - time.monotonic())
     offsets = _offsets(positions)
-    if not ended(lambda: producer.send_offsets_to_transaction(offsets, group, left), left + GRACE_SECONDS):
-        raise OutcomeUnknownError(f"the library did not return from sending positions within {left:.1f} s")
+    _within(left, "sending positions", lambda: producer.send_offsets_to_transaction(offsets, group, left))
+
+
+def _within(limit_seconds: float, what: str, call: Callable[[], object]) -> None:
+    """Raises what the call raises, and OutcomeUnknownError where it does not come back: only a new producer will do.
+
+    Tried: a broker that restarts between two transactions can make `send_offsets_to_transaction` wait for ever,
+    whatever limit it was given; the others ask the same thread in the same way.
+    """
+    if not ended(call, limit_seconds + GRACE_SECONDS):
+        raise OutcomeUnknownError(
+            f"the library did not return from {what} within {limit_seconds + GRACE_SECONDS:.1f} s"
+        )
 
 
 def _offsets(positions: Positions) -> list[TopicPartition]:

@@ -5,8 +5,9 @@
 #
 # The daemon's adds 212 MB to its base: onnxruntime 78, numpy 56, zstandard 24, librdkafka 17, all else 37.
 #
-# With a GPU: --build-arg BASE_IMAGE=… an image with CUDA, cuDNN and Python 3.11 or newer,
-#             --build-arg ONNXRUNTIME=onnxruntime-gpu
+# With a GPU, onnxruntime-gpu in place of onnxruntime, on a base with CUDA, cuDNN and Python (docs/tuning.md makes one):
+#
+#     docker build -t tidecast:dev-gpu --build-arg BASE_IMAGE=… --build-arg ONNXRUNTIME=onnxruntime-gpu .
 ARG BASE_IMAGE=python:3.12-slim
 
 # Everything is installed here, into one folder without pip that the final images copy.
@@ -23,10 +24,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && python3 -m pip --python /opt/tidecast/bin/python install --constraint constraints.txt '.[fast]' \
     && python3 -m pip --python /opt/tidecast/bin/python uninstall --yes tidecast \
     && if [ "${ONNXRUNTIME}" != onnxruntime ]; then \
-         version=$(sed -n 's/^onnxruntime==//p' constraints.txt) \
-         && python3 -m pip --python /opt/tidecast/bin/python uninstall --yes onnxruntime \
-         && python3 -m pip --python /opt/tidecast/bin/python install --constraint constraints.txt \
-              "${ONNXRUNTIME}==${version}"; \
+         python3 -m pip --python /opt/tidecast/bin/python uninstall --yes onnxruntime \
+         && python3 -m pip --python /opt/tidecast/bin/python install --constraint constraints.txt "${ONNXRUNTIME}"; \
        fi
 COPY README.md ./
 COPY streamer streamer

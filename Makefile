@@ -45,8 +45,8 @@ bench: $(VENV)/.development ## measure throughput, restore, changelog, take-over
 	$(BIN)/python -m tests.benchmarks.take_over
 	$(BIN)/python -m tests.benchmarks.many_streams
 
-broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (needs Java and Maven)
-	$(BIN)/python -m tests.integration
+broker: $(VENV)/.runtime ## a throw-away Kafka on 127.0.0.1:9092, until Ctrl-C (ADDRESS=…: on another; needs Java and Maven)
+	$(BIN)/python -m tests.integration $(ADDRESS)
 
 docs: $(VENV)/.development ## write the generated tables in docs/ and the chart again
 	$(BIN)/python -m tests.streamer.test_settings

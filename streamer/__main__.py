@@ -221,7 +221,7 @@ def _kafka(settings: Settings) -> tuple[KafkaClient, LogReader]:
     except ImportError as problem:
         raise ConfigError(
             f"kafka.client: found 'confluent', but confluent-kafka is not installed ({problem}); "
-            "`pip install 'tidecast[fast]'`, or take kafka-python"
+            "do `pip install '.[fast]'` in a clone of Tidecast (its image has it), or take kafka-python"
         ) from None
     return LibrdkafkaClient(kafka, events, output, KafkaPythonCluster(kafka, events, output)), LibrdkafkaLogReader(
         kafka

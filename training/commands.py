@@ -194,7 +194,9 @@ def _tensorboard(folder: str) -> Watcher:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ConfigError("--tensorboard: not installed; do: pip install 'tidecast[tensorboard]'") from None
+        raise ConfigError(
+            "--tensorboard: not installed; do `pip install '.[tensorboard]'` in a clone of Tidecast"
+        ) from None
     writer = SummaryWriter(folder)
 
     def watch(step: int, figures: dict[str, float]) -> None:

@@ -86,7 +86,8 @@ def _need_extra() -> None:
             importlib.import_module(name)
         except ModuleNotFoundError:
             raise ConfigError(
-                f"{name} is not installed, and the demo's tables and chart need it; do: pip install 'tidecast[demo]'"
+                f"{name} is not installed, and the demo's tables and chart need it; "
+                "do `pip install '.[demo]'` in a clone of Tidecast"
             ) from None
 
 

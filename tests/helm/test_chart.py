@@ -1,7 +1,8 @@
 """What the chart renders: each promise of an operator's, looked up in the objects."""
 
 import re
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, get_args
 
@@ -50,6 +51,17 @@ def pods_of(objects: Objects) -> dict[str, dict[str, Any]]:
         elif kind == "Pod":
             found[f"{kind} {name}"] = o["spec"]
     return found
+
+
+def labels_of(objects: Objects, name: str) -> dict[str, str]:
+    """The labels of the pod of this name, or of the pods that a Job or CronJob of this name makes."""
+    above: dict[str, list[str]] = {
+        "Pod": [],
+        "Job": ["spec", "template"],
+        "CronJob": ["spec", "jobTemplate", "spec", "template"],
+    }
+    (found,) = [reduce(getitem, above[kind], o) for (kind, n), o in objects.items() if n == name and kind in above]
+    return found["metadata"]["labels"]
 
 
 def settings_text(objects: Objects) -> str:
@@ -365,7 +377,8 @@ def test_what_selects_pods_selects_the_daemons_and_no_other(shape):
     labels = objects["StatefulSet", NAME]["spec"]["template"]["metadata"]["labels"].items()
     selectors = [objects["Service", n]["spec"]["selector"] for n in (NAME, f"{NAME}-pods")]
     selectors += [o["spec"]["selector"]["matchLabels"] for (k, _), o in objects.items() if k == "PodDisruptionBudget"]
-    selectors += [o["spec"]["podSelector"]["matchLabels"] for (k, _), o in objects.items() if k == "NetworkPolicy"]
+    own = [o for key, o in objects.items() if key == ("NetworkPolicy", NAME)]
+    selectors += [o["spec"]["podSelector"]["matchLabels"] for o in own]
     selectors += [objects["StatefulSet", NAME]["spec"]["selector"]["matchLabels"]]
     others = [o["spec"]["template"]["metadata"]["labels"] for (k, _), o in objects.items() if k == "Job"]
     others += [o["metadata"]["labels"] for (k, _), o in objects.items() if k == "Pod"]
@@ -396,6 +409,32 @@ def test_the_network_is_closed_but_for_what_is_named():
     assert spec["ingress"][0]["from"][1]["podSelector"]["matchLabels"].items() <= test.items(), "helm test is let in"
     assert [[p["port"] for p in rule["ports"]] for rule in spec["egress"]] == [[53, 53], [9092, 9094], [443]]
     assert spec["egress"][1]["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+
+
+def test_pods_beside_the_daemon_reach_what_they_need_in_a_namespace_that_denies_everything():
+    closed = {"networkPolicy.enabled=true", "topics.create=true"}
+    for shape, kafka, model in (("volume", [9092], []), ("secure", [9093], [[9000]]), ("http", [9092, 9094], [[443]])):
+        objects = rendered(shape, *sorted(closed))
+        for component, more in {"test": [*model, [9108]], "topics": [], "training": []}.items():
+            name = f"{NAME}-{component}"
+            if component == "training" and ("CronJob", name) not in objects:
+                continue
+            spec = objects["NetworkPolicy", name]["spec"]
+            assert spec["policyTypes"] == ["Ingress", "Egress"]
+            assert spec["podSelector"]["matchLabels"].items() <= labels_of(objects, name).items()
+            assert "ingress" not in spec, "nobody asks them anything"
+            assert [[p["port"] for p in rule["ports"]] for rule in spec["egress"]] == [[53, 53], kafka, *more]
+        last = objects["NetworkPolicy", f"{NAME}-test"]["spec"]["egress"][-1]
+        pods = objects["StatefulSet", NAME]["spec"]["template"]["metadata"]["labels"]
+        assert last["to"][0]["podSelector"]["matchLabels"].items() <= pods.items()
+
+
+def test_the_topics_job_is_let_out_before_it_runs():
+    objects = rendered("http", "topics.create=true")
+    policy = objects["NetworkPolicy", f"{NAME}-topics"]["metadata"]["annotations"]
+    job = objects["Job", f"{NAME}-topics"]["metadata"]["annotations"]
+    assert policy["helm.sh/hook"] == job["helm.sh/hook"]
+    assert int(policy["helm.sh/hook-weight"]) < int(job.get("helm.sh/hook-weight", 0))
 
 
 def test_autoscaling_follows_the_lag_within_bounds_and_goes_down_slowly():

@@ -51,6 +51,8 @@ def test_a_misspelt_value_is_refused_by_its_name(setting, named):
         ("config.http=null", "missing property 'http'"),
         ("kafka.sasl=null", "missing property 'sasl'"),
         ("autoscaling=null", "missing property 'autoscaling'"),
+        ("serviceMonitor=null", "missing property 'serviceMonitor'"),
+        ("training=null", "missing property 'training'"),
         ("training.schedule=@sometimes", "schedule"),
     ],
 )

@@ -44,8 +44,9 @@ SETTINGS = {
 class Broker:
     """One broker: a folder, three ports, and the process that serves them.
 
-    advertised   "host:port" that clients are told to use instead of `address`, such as a proxy's; read at start
-    settings     broker settings that differ from the cluster's; read at start
+    host         where it listens for clients, loopback unless told; read at start, as what follows
+    advertised   "host:port" that clients are told to use instead of `address`, such as a proxy's
+    settings     broker settings that differ from the cluster's
     """
 
     def __init__(self, node_id: int, cluster: "Cluster") -> None:
@@ -53,6 +54,7 @@ class Broker:
         self.cluster = cluster
         self.folder = cluster.folder / str(node_id)
         self.folder.mkdir()
+        self.host = "127.0.0.1"
         self.client_port, self.internal_port, self.controller_port = free_ports(3)
         self.advertised: str | None = None
         self.settings: dict[str, str] = {}
@@ -62,7 +64,7 @@ class Broker:
     @property
     def address(self) -> str:
         """host:port where the broker itself listens for clients."""
-        return f"127.0.0.1:{self.client_port}"
+        return f"{self.host}:{self.client_port}"
 
     def start(self, wait: bool = True) -> None:
         """Start the process, the first time or again; `wait` until it serves (which needs a quorum of brokers)."""

@@ -47,12 +47,7 @@ def main() -> int:
         parser.error("expected KUBECONFIG=FILE in the environment, and IMAGE=repository:tag")
     broker = Cluster(find_launcher())
     try:
-        host = options.host or address_towards_the_api()
-        broker.brokers[0].advertised = f"{host}:{broker.brokers[0].client_port}"
-        internal = f"INTERNAL://127.0.0.1:{broker.brokers[0].internal_port}"
-        controller = f"CONTROLLER://127.0.0.1:{broker.brokers[0].controller_port}"
-        listeners = f"CLIENT://{broker.brokers[0].advertised},{internal},{controller}"
-        broker.brokers[0].settings = {"listeners": listeners}
+        broker.brokers[0].host = options.host or address_towards_the_api()
         broker.start()
         with tempfile.TemporaryDirectory() as folder, namespace() as space:
             return Trial(space, broker.bootstrap, Path(folder), options).run()

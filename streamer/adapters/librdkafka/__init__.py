@@ -1,4 +1,4 @@
-"""Kafka through librdkafka, a C library (`pip install 'tidecast[fast]'`): `LibrdkafkaClient`, `LibrdkafkaLogReader`.
+"""Kafka through librdkafka, a C library (the extra `fast`): `LibrdkafkaClient`, `LibrdkafkaLogReader`.
 
 client.py        the daemon's verbs: start, poll, transact, …
 membership.py    which partitions are ours, as the group's rebalances say

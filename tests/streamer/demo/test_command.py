@@ -63,7 +63,7 @@ def test_without_the_extra_the_message_says_how_to_install_it(tmp_path, monkeypa
 
     real = importlib.import_module
     monkeypatch.setattr(command.importlib, "import_module", absent)
-    with pytest.raises(ConfigError, match=rf"{missing} is not installed, .*; do: pip install 'tidecast\[demo\]'"):
+    with pytest.raises(ConfigError, match=rf"{missing} is not installed, .*; do `pip install '\.\[demo\]'` in a clone"):
         command.run_demo(tmp_path / "output")
     assert not (tmp_path / "output").exists()
 

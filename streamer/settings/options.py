@@ -175,8 +175,8 @@ class OutputSettings(Section):
 class KafkaSettings(Section):
     client: Literal["kafka-python", "confluent"] = Field(
         default="kafka-python",
-        description="Client library: `kafka-python`, which is always there, or `confluent` (librdkafka: the image has it, "
-        "in a clone `pip install '.[fast]'`), which takes less than half the CPU.",
+        description="Client library: `kafka-python`, which is always there, or `confluent` (librdkafka: the image has "
+        "it, in a clone `pip install '.[fast]'`), which takes less than half the CPU.",
     )
     bootstrap_servers: Servers = Field(
         default="127.0.0.1:9092", description="Brokers to begin with, host:port, comma-separated."

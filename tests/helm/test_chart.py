@@ -412,9 +412,8 @@ def test_the_network_is_closed_but_for_what_is_named():
 
 
 def test_pods_beside_the_daemon_reach_what_they_need_in_a_namespace_that_denies_everything():
-    closed = {"networkPolicy.enabled=true", "topics.create=true"}
     for shape, kafka, model in (("volume", [9092], []), ("secure", [9093], [[9000]]), ("http", [9092, 9094], [[443]])):
-        objects = rendered(shape, *sorted(closed))
+        objects = rendered(shape, "topics.create=true")
         for component, more in {"test": [*model, [9108]], "topics": [], "training": []}.items():
             name = f"{NAME}-{component}"
             if component == "training" and ("CronJob", name) not in objects:

@@ -52,6 +52,7 @@ def test_a_misspelt_value_is_refused_by_its_name(setting, named):
         ("kafka.sasl=null", "missing property 'sasl'"),
         ("autoscaling=null", "missing property 'autoscaling'"),
         ("serviceMonitor=null", "missing property 'serviceMonitor'"),
+        ("prometheusRule=null", "missing property 'prometheusRule'"),
         ("training=null", "missing property 'training'"),
         ("training.schedule=@sometimes", "schedule"),
     ],

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     ablation = commands.add_parser("ablation", help="fit a config without each of its parts, and write a table")
     ablation.add_argument("config", metavar="CONFIG")
     ablation.add_argument("--output", metavar="TABLE.md", required=True)
+    ablation.add_argument("--resume", action="store_true", help="go on with the table that was cut short")
     _add_data(ablation)
     _add_stride(ablation)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.errors import ConfigError
 from streamer.settings import load_settings
-from training.ablation import Row, ablate, as_markdown
+from training.ablation import Table, ablate, as_markdown
 from training.backtest import backtest, cross_validate
 from training.checkpoint import Fitted, load_checkpoint, save_checkpoint
 from training.collect import collect
@@ -95,12 +95,15 @@ def run_report(arguments: argparse.Namespace, console: Console) -> int:
 def run_ablation(arguments: argparse.Namespace, console: Console) -> int:
     """Fit the config without each of its parts in turn, and write the table."""
     config, output = load_config(arguments.config), _place(arguments.output)
-    series = _load(_data_path(arguments.data or config.data.path, arguments.config), config, console)
-    rows: list[Row] = []
-    for row in ablate(config, series, arguments.stride, console):  # written as it grows: it takes a fit per row
-        rows.append(row)
-        output.write_text(as_markdown(config, rows))
-    console.print(f"{output}: {len(rows)} rows", highlight=False)
+    path = _data_path(arguments.data or config.data.path, arguments.config)
+    series = _load(path, config, console)
+    subject = {"config": config.model_dump(mode="json"), "data": data_digest(path), "stride": arguments.stride}
+    table = Table(_place(RUNS / f"{config.name}.ablation"), subject, arguments.resume)
+    command = f"training ablation {arguments.config} --data {Path(path).name} --output {output}"
+    for rows in ablate(config, series, arguments.stride, console, table.rows):
+        table.add(rows)
+        output.write_text(as_markdown(config, table.rows, command))
+    console.print(f"{output}: {len(table.rows)} rows", highlight=False)
     return 0
 
 

@@ -3,10 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-import training.ablation
-from tests.training.conftest import HOUR, START, config_of, hourly, untrained
-from training.__main__ import main
-from training.ablation import ablate, as_markdown
+from tests.training.conftest import config_of, hourly, untrained
 from training.cost import fitting_speed
 from training.report import write_report
 
@@ -50,30 +47,6 @@ def test_each_picture_also_lies_beside_the_page(report):
         for name in ("attention", "data", "fan-best", "fan-median", "fan-worst", "losses", "reliability", "skill")
     ]
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in report.parent.glob("*.png"))
-
-
-def test_the_ablation_s_table_has_a_row_per_part_and_per_naive_forecast(monkeypatch):
-    monkeypatch.setattr(training.ablation, "CHANGES", {"the whole recipe": {}, "SimpleRNN": {"model": {"cell": "rnn"}}})
-    config = config_of(split=SPLIT, training={"steps": 2, "validate_every": 2})
-    rows = list(ablate(config, [hourly(400)], stride=10))
-    assert [r.variant for r in rows] == ["the whole recipe", "seasonal naive", "last value", "SimpleRNN"]
-    table = as_markdown(config, rows)
-    assert f"| SimpleRNN | {rows[3].score.sql:.3f} |" in table
-
-
-def test_the_ablation_command_writes_its_table(monkeypatch, tmp_path, tidy):
-    monkeypatch.setattr(training.ablation, "CHANGES", {"the whole recipe": {}})
-    values = [("a", START + i * HOUR, float(i % 24)) for i in range(400)]
-    (tmp_path / "small.yaml").write_text(config_of(split=SPLIT, training={"steps": 2}).model_dump_json())
-    output = tmp_path / "table.md"
-    assert main(["ablation", str(tmp_path / "small.yaml"), "--data", str(tidy(values)), "--output", str(output)]) == 0
-    rows = [line.split("|")[1].strip() for line in output.read_text().splitlines() if line.startswith("| ")]
-    assert rows == ["variant", "the whole recipe", "seasonal naive", "last value"]
-
-
-def test_every_ablation_is_a_valid_config():
-    for change in training.ablation.CHANGES.values():
-        training.ablation.changed(config_of(), change)
 
 
 def test_fitting_speed_times_the_network_and_a_plain_layer():

@@ -40,8 +40,14 @@ def collect(
     covariates, static  names to keep besides those that `input.fields` maps
 
     returns  how many events were written, under `events`, and how many rejected, by reason code
-    Raises ConfigError for an unreachable broker, a topic that does not exist, or one without a usable event.
+    Raises ConfigError for an unreachable broker, a topic that does not exist, one without a usable event, or a folder
+    that holds parts of an earlier collection, which would be read along with these.
     """
+    if old := sorted(folder.glob("part-*.parquet")):
+        raise ConfigError(
+            f"{folder}: holds {len(old)} parts of an earlier collection, {old[0].name} first; name another folder, or "
+            "remove them"
+        )
     columns = Columns(layout_of(events.fields), covariates, static, Limits(events.max_record_bytes, events.max_abs))
     folder.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()

@@ -1,10 +1,11 @@
 """A training run's settings. A YAML file holds only what differs from these defaults."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from streamer.core.contract import Manifest, Name
 from streamer.errors import ConfigError
@@ -14,7 +15,9 @@ HOUR_MS, DAY_MS, WEEK_MS = 3_600_000, 86_400_000, 604_800_000
 
 Calendar = Literal["day", "week", "year"]
 Part = Literal["skip", "gate", "window", "recurrence", "calibration"]
-Border = int | float | str  # see Split
+Border = Annotated[
+    int | float | str, BeforeValidator(lambda x: x.isoformat() if isinstance(x, date) else x)
+]  # see Split
 
 
 class _Section(BaseModel):
@@ -26,7 +29,8 @@ class Data(_Section):
 
     path: str | None = Field(
         default=None,
-        description="parquet, CSV or JSONL (also .gz), relative to the working folder; `*` matches several",
+        description="parquet, CSV or JSONL (also .gz), a folder of such files, or a pattern with `*`, `?` or `[…]`; "
+        "relative to the working folder",
     )
     stream: str = Field(default="stream", description="column of the stream's id")
     ts: str = Field(default="ts", description="column of the time, UTC epoch milliseconds or a datetime")
@@ -203,6 +207,14 @@ def config_for(manifest: Manifest, config: Config | None) -> Config:
     data = {**told.get("data", {}), "covariates": manifest.covariates, "static": tuple(manifest.static)}
     own = {name: getattr(manifest, name) for name in ("name", "version", "step_ms", "offset_ms", "horizon", "levels")}
     return Config.model_validate({**told, **own, "data": data})
+
+
+def split_of(manifest: Manifest) -> Split | None:
+    """The split that a model was fitted by, which the trainer notes with the scores; None where it is not noted."""
+    try:
+        return Split.model_validate((manifest.scores or {})["split"])
+    except (KeyError, ValidationError):
+        return None
 
 
 def _problem(error: dict[str, object]) -> str:

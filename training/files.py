@@ -5,13 +5,14 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
 import orjson
 import polars as pl
 
+from streamer.core.fields import MAX_TS
 from streamer.errors import ConfigError
 from training.config import Data
 
@@ -23,8 +24,11 @@ SCANS: dict[str, Callable[[Any], pl.LazyFrame]] = {
 }
 
 
+FINER = {"microseconds": 1_000, "nanoseconds": 1_000_000}  # per millisecond
+
+
 def read_events(path: str | Path, columns: Data) -> pl.DataFrame:
-    """The events of a file, or of all that a pattern with `*` matches, sorted by ts, those of one time in file order.
+    """The events of a file, a folder, or all that a pattern matches, sorted by ts, those of one time in file order.
 
     Columns stream, ts (epoch ms), value, and the covariates and categories asked for.
     Raises ConfigError for a file or column that cannot be used.
@@ -38,9 +42,18 @@ def scan_events(path: str | Path, columns: Data) -> pl.LazyFrame:
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """The files that a path names, or a pattern with `*` matches, by name. Raises ConfigError where none does."""
-    if "*" not in str(path):
-        return [Path(path)]
+    """The file that a path names, those of a folder, or those that a pattern (`*`, `?`, `[…]`) matches, by name.
+
+    Raises ConfigError where a folder or pattern has none.
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = sorted(file for file in place.iterdir() if _kind(file) in SCANS)
+        if not found:
+            raise ConfigError(f"{path}: a folder without a file that ends in .parquet, .csv or .jsonl; name another")
+        return found
+    if place.exists() or not set("*?[") & set(str(path)):
+        return [place]
     found = sorted(map(Path, glob(str(path), recursive=True)))  # noqa: PTH207, a pattern may be absolute
     if not found:
         raise ConfigError(f"{path}: matches no file; name files of tidy data")
@@ -69,6 +82,7 @@ def collected(events: pl.LazyFrame, path: str | Path, columns: Data) -> pl.DataF
     if not len(frame):
         raise ConfigError(f"{path}: holds no events")
     _refuse_infinite(frame, path, columns)
+    _refuse_far_times(frame, path, columns)
     return frame
 
 
@@ -101,6 +115,18 @@ def _refuse_infinite(frame: pl.DataFrame, path: str | Path, columns: Data) -> No
             )
 
 
+def _refuse_far_times(frame: pl.DataFrame, path: str | Path, columns: Data) -> None:
+    """Raises ConfigError where a time is one that the daemon rejects, as those in finer units than milliseconds are."""
+    if len(rows := (~frame["ts"].is_between(0, MAX_TS)).arg_true()):
+        found = int(frame["ts"][rows[0]])
+        unit = next((name for name, ratio in FINER.items() if 0 <= found // ratio <= MAX_TS), None)
+        guess = f"are they {unit}? divide by {FINER[unit]:,}" if unit else "correct them"
+        raise ConfigError(
+            f"{path}: column {columns.ts!r} is {found} in row {rows[0] + 1}, and so in {len(rows)} rows, expected "
+            f"epoch milliseconds of the years 1970 to 9999; {guess}"
+        )
+
+
 def _scan_file(path: Path, columns: Data) -> pl.LazyFrame:
     frame = _scan(path)
     schema = frame.collect_schema()
@@ -117,13 +143,17 @@ def _scan_file(path: Path, columns: Data) -> pl.LazyFrame:
     )  # fmt: skip
 
 
+def _kind(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[-1]
+
+
 def _scan(path: Path) -> pl.LazyFrame:
-    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
+    kind = _kind(path)
     if kind not in SCANS:
         raise ConfigError(f"{path}: expected a name ending in .parquet, .csv or .jsonl, each perhaps with .gz")
     try:
         with path.open("rb") as file:  # polars' own message names no reason
-            content = gzip.decompress(file.read()) if path.suffix == ".gz" else path
+            content = gzip.decompress(file.read()) if path.suffix == ".gz" else escape(str(path))  # polars has patterns
         frame = SCANS[kind](content)
         frame.collect_schema()
     except (OSError, EOFError, zlib.error) as error:  # the last two from a packed file that is cut off or damaged

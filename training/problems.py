@@ -6,12 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 from rich.table import Table
 
+from streamer.core.decoding import Limits
 from training.data import Series
 
 ROWS = 20  # of the table; further streams are counted
 FEW = 2  # different values below which a stream is constant
 SPARSE = 0.5  # share of missing steps from which they are a problem
 FAST = 0.01  # of the step; events so close are not of this grid
+MAX_ABS = Limits().max_abs
 EARLY_MS = 10**10  # April 1970: this year's times in seconds, read as milliseconds, lie before it
 
 
@@ -24,6 +26,8 @@ def problems_of(series: Series) -> list[str]:
         found.append("no value at all")
     elif len(np.unique(seen[: 10 * FEW])) < FEW and np.ptp(seen) == 0:
         found.append(f"constant at {seen[0]:g}")
+    if beyond := int((np.abs(series.value) > MAX_ABS).sum()):
+        found.append(f"{beyond:,} numbers beyond ±{MAX_ABS:g} (the daemon rejects them: input.max_abs)")
     if tally.duplicates:
         found.append(f"{tally.duplicates:,} duplicates (the first of a slot counts)")
     if tally.unordered:

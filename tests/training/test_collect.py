@@ -54,8 +54,17 @@ def test_a_topic_becomes_tidy_parquet_that_training_reads(bootstrap, tmp_path, m
     a, b = load_series(folder / "*.parquet", config_of())
     assert (a.stream, b.stream) == ("a", "b")
     assert a.target.tolist() == [hour + 0.5 for hour in range(10)]
-    assert main(["collect", "--output", str(folder), *flags[:3], "absent-topic"]) == 2
+    assert [s.stream for s in load_series(folder, config_of())] == ["a", "b"]
+    assert main(["collect", "--output", str(tmp_path / "new"), *flags[:3], "absent-topic"]) == 2
     assert "does not exist" in capfd.readouterr().err
+
+
+def test_a_folder_that_holds_an_earlier_collection_is_refused_before_anything_is_read(tmp_path, capfd):
+    (tmp_path / "part-00003.parquet").touch()
+    flags = ["--kafka.bootstrap_servers", "127.0.0.1:1", "--input.topics", "t"]
+    assert main(["collect", "--output", str(tmp_path), *flags]) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "holds 1 parts of an earlier collection, part-00003.parquet first; name another folder" in said
 
 
 def test_flags_that_no_command_knows_are_refused(capfd):

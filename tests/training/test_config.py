@@ -34,6 +34,13 @@ def test_a_wrong_setting_is_refused_with_its_name_value_and_what_was_expected(tm
     assert str(path) in str(caught.value)
 
 
+def test_a_border_may_be_a_date_without_quotes(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("name: m\nsplit: {train_end: 2013-07-18, validation_end: 2013-09-01 06:00:00}")
+    split = load_config(path).split
+    assert (split.train_end, split.validation_end) == ("2013-07-18", "2013-09-01T06:00:00")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "absent.yaml")

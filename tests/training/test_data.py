@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -174,8 +175,26 @@ def test_a_pattern_reads_all_files_it_matches_as_one(tidy, tmp_path):
     a, b = load_series(tmp_path / "part-*.csv", config_of())
     assert (a.target.tolist(), b.target.tolist()) == ([1, 2], [5])
     assert data_digest(tmp_path / "part-*.csv") != data_digest(tmp_path / "part-1.csv")
+    for pattern in ("part-?.csv", "part-[12].csv"):
+        assert len(load_series(tmp_path / pattern, config_of())) == 2
     with pytest.raises(ConfigError, match="matches no file"):
         load_series(tmp_path / "none-*.csv", config_of())
+
+
+@pytest.mark.parametrize("name", ["part[1].csv", "part[1].jsonl", "part[1].parquet"])
+def test_a_file_whose_name_looks_like_a_pattern_is_read(tidy, tmp_path, name):
+    tidy([("a", START, 1.0)], name)
+    assert len(load_series(tmp_path / name, config_of())) == 1
+
+
+def test_a_folder_is_all_files_of_tidy_data_in_it(tidy, tmp_path):
+    with pytest.raises(ConfigError, match=r"a folder without a file that ends in \.parquet"):
+        load_series(tmp_path, config_of())
+    tidy([("a", START, 1.0)], "1.csv")
+    tidy([("b", START, 1.0)], "2.parquet")
+    (tmp_path / "notes.txt").write_text("no data")
+    assert [s.stream for s in load_series(tmp_path, config_of())] == ["a", "b"]
+    assert data_digest(tmp_path) != data_digest(tmp_path / "1.csv")
 
 
 def test_series_kept_on_disk_are_the_same_and_come_in_groups(tidy, tmp_path, monkeypatch):
@@ -219,6 +238,30 @@ def test_what_is_wrong_with_a_stream_is_said_in_one_table(tidy):
 def test_times_in_seconds_are_suspected(tidy):
     (series,) = load_series(tidy([("a", START // 1000 + i * 3600, float(i)) for i in range(9)]), config_of())
     assert "all before May 1970: epoch seconds, where milliseconds are expected?" in problems_of(series)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(1_000, "are they microseconds? divide by 1,000"), (1_000_000, "are they nanoseconds? divide by 1,000,000")],
+)
+def test_times_finer_than_milliseconds_are_refused_as_the_daemon_refuses_them(tidy, ratio, expected):
+    path = tidy([("a", (START + i * HOUR) * ratio, float(i)) for i in range(9)])
+    with pytest.raises(
+        ConfigError, match=r"column 'ts' is \d+ in row 1, and so in 9 rows.*1970 to 9999; " + re.escape(expected)
+    ):
+        load_series(path, config_of())
+
+
+def test_a_time_before_1970_is_refused(tidy):
+    with pytest.raises(ConfigError, match=r"column 'ts' is -1 in row 2, and so in 1 rows.*; correct them"):
+        load_series(tidy([("a", START, 1.0), ("a", -1, 1.0)]), config_of())
+
+
+def test_numbers_that_the_daemon_would_reject_are_told(tidy):
+    (series,) = load_series(
+        tidy([("a", START + i * HOUR, 1e16 if i == 3 else float(i)) for i in range(9)]), config_of()
+    )
+    assert problems_of(series) == ["1 numbers beyond ±1e+15 (the daemon rejects them: input.max_abs)"]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def _add_backtest(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     backtest = commands.add_parser("backtest", help="score forecasts over the test part, beside naive ones")
     backtest.add_argument("model", metavar="MODEL.onnx|CONFIG", help="a model; with --folds the config to fit")
     backtest.add_argument(
-        "--config", metavar="CONFIG", help="settings for data, split and season; default: the data's own"
+        "--config", metavar="CONFIG", help="settings for data, split and season; default: the split of the fit"
     )
     backtest.add_argument(
         "--folds", type=_positive, default=1, metavar="K", help="cut the test part in K, and fit anew before each"
@@ -111,7 +111,7 @@ def _add_events(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_data(
     parser: argparse.ArgumentParser, text: str = "tidy data (parquet, CSV, JSONL), instead of the settings' data.path"
 ) -> None:
-    parser.add_argument("--data", metavar="FILES", help=f"{text}; `*` matches several files")
+    parser.add_argument("--data", metavar="FILES", help=f"{text}; a file, a folder, or a pattern such as '*.csv'")
 
 
 def _add_stride(parser: argparse.ArgumentParser) -> None:

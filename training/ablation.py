@@ -134,5 +134,5 @@ def _rows_of(path: Path, subject: dict[str, object]) -> list[Row]:
 
 
 def _row(entries: dict[str, Any]) -> Row:
-    score = {name: tuple(x) if isinstance(x, list) else x for name, x in entries["score"].items()}
+    score: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in entries["score"].items()}
     return Row(entries["variant"], Score(**score), entries["state_bytes"])

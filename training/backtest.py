@@ -23,9 +23,10 @@ from training.fit import fit
 from training.naive import naive
 from training.questions import Matrix, ask, summed
 from training.scores import MEAN, Outcome, Score, means, scored
-from training.stepping import TorchModel, forecasts, targets
+from training.stepping import ROWS, TorchModel, forecasts, targets
 
 MODEL = "model"
+HELD = 50_000_000  # numbers of forecasts in memory at once, 200 MB; one stream's own may be more
 COLUMNS = ("SQL", "MASE", "sMAPE %", "in {} %", "width", "skill %")  # short: a terminal has 80 columns
 
 
@@ -36,12 +37,14 @@ class Backtest:
     levels    (Q,)  the model's
     season    steps, of the seasonal naive forecast and of the scale; None is each stream's own
     matrices  confusion matrices of the questions in `training.questions`, summed over the streams
+    split     where the test part began, whose scores these are
     """
 
     levels: tuple[float, ...]
     season: int | None
     scores: tuple[Score, ...]
-    matrices: tuple[Matrix, ...] = ()
+    matrices: tuple[Matrix, ...]
+    split: Split
 
     def of(self, forecaster: str, stream: str = MEAN, lead: int = 0) -> Score:
         """One score. Raises KeyError if there is none."""
@@ -81,7 +84,7 @@ class Backtest:
         """Plain values, NaN as None."""
         return {
             "levels": list(self.levels), "season": self.season, "scores": [_plain(asdict(s)) for s in self.scores],
-            "matrices": [asdict(m) for m in self.matrices],
+            "matrices": [asdict(m) for m in self.matrices], "split": self.split.model_dump(mode="json"),
         }  # fmt: skip
 
     def table(self, per_stream: bool = False, per_lead: bool = False) -> Table:
@@ -123,7 +126,7 @@ def backtest(
         scores += scored(outcome)
         if outcome.forecaster == MODEL:
             matrices += ask(outcome, series[i], parts(series[i], split), stride)
-    return Backtest(model.manifest.levels, season, (*scores, *means(scores)), summed(matrices))
+    return Backtest(model.manifest.levels, season, (*scores, *means(scores)), summed(matrices), split)
 
 
 def cross_validate(
@@ -142,7 +145,7 @@ def cross_validate(
         scores += [replace(s, stream=f"{s.stream} (fold {fold + 1})") for s in result.scores]
         matrices += result.matrices
     own = [s for s in scores if not s.stream.startswith(f"{MEAN} (")]
-    return Backtest(config.levels, None, (*scores, *means(own)), summed(matrices))
+    return Backtest(config.levels, None, (*scores, *means(own)), summed(matrices), config.split)
 
 
 def outcomes(
@@ -157,15 +160,12 @@ def outcomes(
     origins = [scored_origins(p.validation, p.end, horizon, stride) for p in borders]
     if not any(map(len, origins)):
         raise ConfigError(f"split: the test part of no stream holds {horizon} steps; move validation_end or end")
-    found: dict[int, list[npt.NDArray[np.float32]]] = {}
-    for i, _, quantiles in forecasts(model, series, [0] * len(series), origins):
-        found.setdefault(i, []).append(quantiles)
-    for i, pieces in sorted(found.items()):
+    for i, quantiles in _forecasts_by_stream(model, series, origins):
         s, known = series[i], borders[i].validation
         lag = season or own_season(s)
         scale = seasonal_naive_error(s.target[: borders[i].train], lag)
         actual = targets(s, origins[i], horizon)
-        yield i, Outcome(s.stream, MODEL, actual, np.concatenate(pieces), levels, scale)
+        yield i, Outcome(s.stream, MODEL, actual, quantiles, levels, scale)
         for name, back in (("seasonal naive", lag), ("last value", 1)):
             yield i, Outcome(s.stream, name, actual, naive(s, origins[i], known, back, horizon, levels), levels, scale)
 
@@ -173,6 +173,31 @@ def outcomes(
 def scored_origins(begin: int, end: int, horizon: int, stride: int = 1) -> npt.NDArray[np.int64]:
     """Every `stride`-th origin, from the last step before `begin`, whose leads all lie before `end`."""
     return np.arange(begin - 1, end - horizon, stride)
+
+
+def _forecasts_by_stream(
+    model: Model, series: Sequence[Series], origins: Sequence[npt.NDArray[np.int64]]
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """(index of the series, quantiles (n, H, Q) from all its origins); a group of streams is held, not all."""
+    for group in _groups(origins, model.manifest.horizon * len(model.manifest.levels)):
+        found: dict[int, list[npt.NDArray[np.float32]]] = {}
+        asked = [origins[i] for i in group]
+        for k, _, quantiles in forecasts(model, [series[i] for i in group], [0] * len(group), asked):
+            found.setdefault(group[k], []).append(quantiles)
+        yield from ((i, np.concatenate(found.pop(i))) for i in sorted(found))
+
+
+def _groups(origins: Sequence[npt.NDArray[np.int64]], numbers: int) -> Iterator[list[int]]:
+    """Indices of series to forecast together: ROWS at most, and no more than HELD numbers, so many per origin."""
+    group: list[int] = []
+    held = 0
+    for i, asked in enumerate(origins):
+        if group and (len(group) == ROWS or held + len(asked) * numbers > HELD):
+            yield group
+            group, held = [], 0
+        group.append(i)
+        held += len(asked) * numbers
+    yield group
 
 
 def _plain(value: Any) -> Any:

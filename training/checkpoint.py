@@ -40,7 +40,7 @@ class Fitted:
         facts = {
             "created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "data_digest": data_digest,
-            "scores": {"validation_sql": round(self.score, 4), **scores},
+            "scores": {**(self.manifest.scores or {}), "validation_sql": round(self.score, 4), **scores},
         }
         return replace(self, manifest=self.manifest.model_copy(update=facts), data=data)
 

@@ -11,19 +11,21 @@ from pathlib import Path
 from rich.console import Console
 
 from streamer.adapters.onnx_session import OnnxModel
+from streamer.core.contract import Manifest
 from streamer.errors import ConfigError
 from streamer.settings import load_settings
 from training.ablation import Table, ablate, as_markdown
 from training.backtest import backtest, cross_validate
 from training.checkpoint import Fitted, load_checkpoint, save_checkpoint
 from training.collect import collect
-from training.config import Config, Data, config_for, load_config
+from training.config import Config, Data, Split, config_for, load_config, split_of
 from training.cost import cost_of, fitting_speed
 from training.data import Series, load_series, parts
 from training.export import export
 from training.files import data_digest, event_lines
 from training.fit import Watcher, fit
 from training.problems import problem_table
+from training.providers import CUDA, runs_on
 from training.report import write_report
 from training.stepping import TorchModel, state_bytes
 
@@ -63,6 +65,9 @@ def run_backtest(arguments: argparse.Namespace, console: Console) -> int:
     """Score a model file, or with folds: fit and score a config once per fold."""
     output = _place(arguments.json) if arguments.json not in (None, "-") else None
     if arguments.folds > 1:
+        for flag in ("config", "season"):
+            if getattr(arguments, flag) is not None:
+                raise ConfigError(f"--{flag}: not used with --folds, which takes all from its CONFIG; leave it out")
         config = load_config(arguments.model)
         series = _load(_data_path(arguments.data or config.data.path, arguments.model), config, console)
         result = cross_validate(config, series, arguments.folds, arguments.stride, console)
@@ -70,7 +75,8 @@ def run_backtest(arguments: argparse.Namespace, console: Console) -> int:
         model = OnnxModel(arguments.model)
         config = config_for(model.manifest, load_config(arguments.config) if arguments.config else None)
         path = _data_path(arguments.data or config.data.path, arguments.config or "--data")
-        result = backtest(model, load_series(path, config), config.split, arguments.season, arguments.stride)
+        split = _scored_split(model.manifest, config if arguments.config else None, path, console)
+        result = backtest(model, load_series(path, config), split, arguments.season, arguments.stride)
     if arguments.json == "-":
         print(json.dumps(result.as_json()))
         return 0
@@ -169,6 +175,23 @@ def _fitted(arguments: argparse.Namespace) -> tuple[Fitted, str]:
     return fitted, _data_path(arguments.data or fitted.data, arguments.checkpoint)
 
 
+def _scored_split(manifest: Manifest, config: Config | None, path: str, console: Console) -> Split:
+    """The split to score by: the config's, else that of the fit; said, since scores of training data mean nothing."""
+    noted = split_of(manifest)
+    split = config.split if config else noted or Split()
+    end = "the end" if split.end is None else split.end
+    said = [f"scored: each stream from {split.validation_end} to {end} (a share, steps or a time)"]
+    if noted is None:
+        said.append("the model does not say by which split it was fitted, so this may be what it was trained on")
+    elif split != noted:
+        said.append(f"the model was fitted to {noted.train_end} and chosen to {noted.validation_end}, by another split")
+    if noted and manifest.data_digest not in (None, data_digest(path)):
+        said.append("the data are not those of the fit, so a share, or steps from the end, may lie elsewhere in them")
+    for line in said:
+        console.print(line, highlight=False, soft_wrap=True)
+    return split
+
+
 def _test_scores(fitted: Fitted, series: Sequence[Series], console: Console) -> dict[str, float]:
     """Of the test part, for the manifest; none where the split leaves no test part."""
     config = fitted.config
@@ -189,7 +212,8 @@ def _write(fitted: Fitted, output: Path, series: Sequence[Series], console: Cons
         f"onnxruntime agree to {difference.forecast:.1g}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    for line in cost_of(output, fitted.config):
+    on_cuda = runs_on(CUDA, output, TorchModel(fitted.network, fitted.manifest), series)
+    for line in (on_cuda, *cost_of(output, fitted.config)):
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -1,7 +1,7 @@
 """Write a trained network as one ONNX file, if onnxruntime agrees with torch on it.
 
-network ─► torch.onnx graph ─► cleaned, manifest in ─► parity on onnxruntime ─► written
-                                                             └─ disagrees: ContractError, nothing written
+network ─► torch.onnx graph ─► cleaned, manifest in ─► operators ─► parity on onnxruntime ─► written
+                            not on every provider: ContractError ─┘       └─ disagrees: ContractError, nothing written
 """
 
 import logging
@@ -22,6 +22,7 @@ from training.checkpoint import Fitted
 from training.data import Series
 from training.network import Forecaster
 from training.parity import Difference, compare
+from training.providers import check_operators, nodes_of
 from training.recurrence import ONNX_OPSET, onnx_translations
 from training.stepping import TorchModel
 
@@ -70,6 +71,7 @@ def onnx_bytes(network: Forecaster, manifest: Manifest) -> bytes:
     _clean(proto)
     onnx.helper.set_model_props(proto, {MANIFEST_KEY: manifest.model_dump_json()})
     onnx.checker.check_model(proto)
+    check_operators(proto)
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
 
@@ -129,13 +131,13 @@ def _clean(proto: onnx.ModelProto) -> None:
     proto.ClearField("doc_string")
     del proto.metadata_props[:]
     graphs = [proto.graph, *proto.functions]
-    for graph in graphs:  # those inside of nodes are added as they are met
+    for node in nodes_of(proto):
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
+        graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    for graph in graphs:
         graph.ClearField("doc_string")
         del graph.metadata_props[:]
-        for node in graph.node:
-            node.ClearField("doc_string")
-            del node.metadata_props[:]
-            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
         value.ClearField("doc_string")
         del value.metadata_props[:]

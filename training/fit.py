@@ -26,7 +26,7 @@ from training.data import Series, vocabulary
 from training.network import Forecaster
 from training.run import Run
 from training.stepping import TorchModel, forecasts, targets
-from training.windows import Example, Sampler, examples_of, statistics_of
+from training.windows import Example, Sampler, digest_of, examples_of, statistics_of
 from training.workers import Workers, chosen_device, joined
 
 STRETCH_LIMITS = (0.5, 2.0)  # a factor beyond them says that validation is unlike training, not by how much
@@ -78,7 +78,8 @@ def _start(
     network = Forecaster(config, statistics_of(config, examples), words).to(device)
     torch.manual_seed(settings.seed + workers.rank)
     random = np.random.default_rng((settings.seed, workers.rank))
-    return Run(config, network, Sampler(config, examples, words, random, workers.share(settings.batch)), workers)
+    sampler = Sampler(config, examples, words, random, workers.share(settings.batch))
+    return Run(config, network, sampler, workers, digest_of(examples))
 
 
 def _learn_all(
@@ -168,12 +169,13 @@ def _validation(
 
 
 def manifest_of(config: Config, words: dict[str, tuple[str, ...]]) -> Manifest:
-    """What a model trained by `config` says of itself."""
+    """What a model trained by `config` says of itself; its scores begin with the split that they are of."""
     return Manifest(
         contract=1, name=config.name, version=config.version, cell=config.model.cell,
         grid="regular" if config.step_ms is not None else "per_event", step_ms=config.step_ms,
         offset_ms=config.offset_ms, horizon=config.horizon, levels=config.levels,
         covariates=config.data.covariates, static=words, warmup_steps=(config.seasons or (config.memory_steps,))[-1],
+        scores={"split": config.split.model_dump(mode="json")},
     )  # fmt: skip
 
 

@@ -77,6 +77,11 @@ class Forecaster(nn.Module):
         return cls(config, Statistics(blank, blank), dict(manifest.static))
 
     @property
+    def idles(self) -> bool:
+        """Whether parts that were left out still hold parameters, which then get no gradient."""
+        return not self.remembers or not sum(self.head.split)
+
+    @property
     def state_specs(self) -> tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]:
         """Name, type and shape without B of each state tensor, in the order of `forward`."""
         recurrent = tuple((name, torch.float32, self._hidden_shape) for name in self.recurrence.state_names)

@@ -1,5 +1,6 @@
 """The report's pictures, drawn with matplotlib: losses, skill, calibration, fans, attention, data."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from training.stepping import TorchModel, forecasts
 
 BLUE, ORANGE, GREY, GREEN = "#1f6fb2", "#d9822b", "#8a97a3", "#2f8f5b"
 COLOURS = {MODEL: BLUE, "seasonal naive": ORANGE, "last value": GREY}
+BETTER = "better"  # of the naive forecasts, at each lead
 FANS = 3  # origins drawn per stream
 BEFORE = 3  # horizons of history drawn before the first
 
@@ -37,7 +39,13 @@ class Picture:
 
 def pictures_of(fitted: Fitted, series: Sequence[Series], result: Backtest) -> list[Picture]:
     """All pictures that the fit has something to show in."""
-    pictures = [_skill(result), _reliability(result), *_fans(fitted, series, result), _data(series, fitted)]
+    pictures = [
+        _skill(result),
+        _lead_losses(result),
+        _reliability(result),
+        *_fans(fitted, series, result),
+        _data(series, fitted),
+    ]
     if fitted.history:
         pictures.append(_losses(fitted))
     if fitted.network.attention is not None:
@@ -58,9 +66,38 @@ def _losses(fitted: Fitted) -> Picture:
     return _picture(figure, "losses", "Loss at each validation; the weights kept are those that validated best.")
 
 
+def skills_by_lead(result: Backtest) -> dict[str, list[float]]:
+    """Share of each naive forecast's loss, and of the better one's, that is saved at each lead; NaN where unknown."""
+    ours = [result.of(MODEL, MEAN, lead) for lead in _leads(result)]
+    skills = {BETTER: [result.skill(score) for score in ours]}
+    for forecaster in result.forecasters:
+        if forecaster != MODEL:
+            losses = [result.of(forecaster, MEAN, score.lead).sql for score in ours]
+            skills[forecaster] = [1 - s.sql / loss if loss else math.nan for s, loss in zip(ours, losses, strict=True)]
+    return {name: [s if math.isfinite(s) else math.nan for s in values] for name, values in skills.items()}
+
+
 def _skill(result: Backtest) -> Picture:
     figure, axes = _axes()
-    leads = sorted({s.lead for s in result.scores if s.lead})
+    for name, skills in skills_by_lead(result).items():
+        best = name == BETTER
+        colour, label = (BLUE, "of the better one's") if best else (COLOURS[name], f"of {name}'s")
+        axes.plot(_leads(result), 100 * np.array(skills), color=colour, label=label, linewidth=2 if best else 1)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(title="Skill at each lead", xlabel="lead, steps ahead", ylabel="loss saved, %")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -100), min(max(high, 5), 100))
+    axes.legend(frameon=False)
+    caption = (
+        "1 − loss / naive loss, higher is better; below 0 the naive forecast is better. Losses are means over the "
+        "streams."
+    )
+    return _picture(figure, "skill", caption)
+
+
+def _lead_losses(result: Backtest) -> Picture:
+    figure, axes = _axes()
+    leads = _leads(result)
     for forecaster in result.forecasters:
         losses = [result.of(forecaster, MEAN, lead).sql for lead in leads]
         axes.plot(leads, losses, color=COLOURS[forecaster], label=forecaster, linewidth=2 if forecaster == MODEL else 1)
@@ -68,7 +105,11 @@ def _skill(result: Backtest) -> Picture:
     top = 2.5 * max(result.of(MODEL, MEAN, lead).sql for lead in leads)
     axes.set_ylim(0, min(axes.get_ylim()[1], top))
     axes.legend(frameon=False)
-    return _picture(figure, "skill", "Quantile loss at each lead, lower is better; mean over the streams.")
+    return _picture(figure, "skill-losses", "Quantile loss at each lead, lower is better; mean over the streams.")
+
+
+def _leads(result: Backtest) -> list[int]:
+    return sorted({s.lead for s in result.scores if s.lead})
 
 
 def _reliability(result: Backtest) -> Picture:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 Cell = Literal["rnn", "gru", "lstm"]
 MODULES: dict[Cell, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 ONNX_GATES: dict[Cell, tuple[int, ...]] = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
-ONNX_OPSET = 20
+ONNX_OPSET = 20  # onnxruntime's recurrent kernels for CUDA are listed as of opset 14, those of opset 22 are new ones
 INT32 = 6  # onnx.TensorProto.INT32
 
 

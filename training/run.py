@@ -26,11 +26,14 @@ LAST_RATE = 0.01  # of the learning rate, at the end
 class Run:
     """Weights, their moving average, the optimiser, the random numbers, and how far it has come.
 
+    data     digest of what the fit sees, so that it is not taken up on other data
     history  (step, training loss, validation loss) at each validation
     """
 
-    def __init__(self, config: Config, network: Forecaster, sampler: Sampler, workers: Workers) -> None:
-        settings = config.training
+    def __init__(
+        self, config: Config, network: Forecaster, sampler: Sampler, workers: Workers, data: str = ""
+    ) -> None:  # fmt: skip
+        settings, self.data = config.training, data
         self.config, self.network, self.sampler, self.workers = config, network, sampler, workers
         self.averaged = copy.deepcopy(network)
         self.optimizer = torch.optim.AdamW(
@@ -54,7 +57,7 @@ class Run:
     def learn(self, wrapped: nn.Module) -> float:
         """One optimiser step of the network, as its workers `wrapped` it, on one batch; returns its loss."""
         self.network.train()
-        settings, device = self.config.training, self.network.head.stretch.device
+        settings, device = self.config.training, self.device
         batch = self.sampler.draw(self.network).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             quantiles, state = wrapped(*batch.inputs)
@@ -86,11 +89,11 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Put it down, in one piece or not at all; every worker takes part, rank 0 writes."""
-        randoms = self.workers.gather((torch.get_rng_state(), self.sampler.state()))
+        randoms = self.workers.gather((*random_states(self.device), self.sampler.state()))
         if self.workers.rank:
             return
         saved = {
-            "config": self.config.model_dump(mode="json"), "randoms": randoms, "step": self.step,
+            "config": self.config.model_dump(mode="json"), "data": self.data, "randoms": randoms, "step": self.step,
             "waited": self.waited, "history": self.history, "best": self.best, "best_weights": self.best_weights,
             "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
@@ -100,10 +103,15 @@ class Run:
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Take up what `save` put down. Raises ConfigError where that is not a fit of this config."""
+        """Take up what `save` put down. Raises ConfigError where that is not a fit of this config on this data."""
         saved = _load(path)
         if saved["config"] != self.config.model_dump(mode="json"):
             raise ConfigError(f"{path}: holds a fit by other settings; fit without --resume to start again")
+        if saved["data"] != self.data:
+            raise ConfigError(
+                f"{path}: holds a fit on other data before the test part, {saved['data']:.15}…, where these are "
+                f"{self.data:.15}…; name its data, or fit without --resume to start again"
+            )
         if len(saved["randoms"]) != self.workers.size:
             found = len(saved["randoms"])
             raise ConfigError(f"{path}: holds a fit of {found} processes, this is {self.workers.size}; start as many")
@@ -114,14 +122,26 @@ class Run:
         self.averaged.load_state_dict(saved["averaged"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
-        of_torch, of_sampler = saved["randoms"][self.workers.rank]
+        of_torch, of_device, of_sampler = saved["randoms"][self.workers.rank]
         torch.set_rng_state(of_torch)
+        if of_device is not None:
+            torch.cuda.set_rng_state(of_device, self.device)
         self.sampler.restore(of_sampler)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.head.stretch.device
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
         for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
+
+
+def random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Of torch's generators: the CPU's, and a CUDA device's, which draws the dropout there."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -131,8 +151,8 @@ def _load(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; there is no fit to resume") from None
     except (RuntimeError, EOFError, UnpicklingError) as error:
         raise ConfigError(f"{path}: not a fit that was put down: {str(error).splitlines()[0]}") from None
-    if not isinstance(saved, dict) or "randoms" not in saved:
-        raise ConfigError(f"{path}: not a fit that was put down; fit without --resume")
+    if not isinstance(saved, dict) or not {"randoms", "data"} <= saved.keys():
+        raise ConfigError(f"{path}: not a fit that this version put down; fit without --resume")
     return saved
 
 

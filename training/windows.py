@@ -1,6 +1,7 @@
 """Training's examples: windows drawn at random from the training part, each with the state its past leaves."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,9 @@ from training.network import Forecaster, Statistics
 from training.stepping import block_of, targets
 
 Indices = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64]
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, list[Tensor]]  # of the network, in order
+STILL = 1e-9  # of a covariate's mean: a deviation below it is rounding
 HIDDEN_WINDOWS = 0.25  # share of windows in which observations are hidden
 
 
@@ -179,7 +182,11 @@ class Sampler:
 
 
 def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
-    """Each series with its parts, and the naive error of its training part as the unit of its loss."""
+    """Each series with its parts, and the naive error of its training part, in stream units, as the unit of its loss.
+
+    A stream without such an error, constant or too short, has its largest |value| as unit, or 1.
+    Raises ConfigError where the split's borders are out of order.
+    """
     examples = []
     for s in series:
         borders = parts(s, config.split)
@@ -192,17 +199,37 @@ def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
     return examples
 
 
+def digest_of(examples: Sequence[Example]) -> str:
+    """`sha256:…` of all that a fit sees: names, categories, borders, and every step before the test parts."""
+    digest = hashlib.sha256()
+    for e in examples:
+        known = slice(0, e.parts.validation)
+        digest.update(repr((e.series.stream, e.series.static, e.parts.train, e.parts.validation)).encode())
+        for numbers in (e.series.time, e.series.value, e.series.observed):
+            digest.update(np.ascontiguousarray(numbers[known]).data)
+    return f"sha256:{digest.hexdigest()}"
+
+
 def statistics_of(config: Config, examples: Sequence[Example]) -> Statistics:
-    """Mean and standard deviation of each covariate over the training parts."""
+    """Mean and standard deviation of each of the P covariates over the training parts, in the covariate's units.
+
+    One stream is looked at after another, so they need not fit in memory together. A covariate that was never
+    observed has mean 0, and one that never moved deviation 1, for it is divided by.
+    """
     if not config.data.covariates:
         return Statistics()
-    values = np.concatenate([e.series.value[: e.parts.train, 1:] for e in examples])
-    seen = np.concatenate([e.series.observed[: e.parts.train, 1:] for e in examples]) > 0
-    columns = [values[seen[:, i], i] for i in range(values.shape[1])]
-    return Statistics(
-        [float(c.mean()) if c.size else 0.0 for c in columns],
-        [float(c.std()) or 1.0 if c.size else 1.0 for c in columns],
-    )
+
+    def total(term: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+        """The sum over all steps (P,) of a term of values and masks (n, P)."""
+        known = ((e.series.value[: e.parts.train, 1:], e.series.observed[: e.parts.train, 1:]) for e in examples)
+        whole: Numbers = np.sum([term(value, seen.astype(float)).sum(axis=0) for value, seen in known], axis=0)
+        return whole
+
+    count = np.maximum(total(lambda _, seen: seen), 1)
+    mean = total(lambda value, seen: value * seen) / count
+    deviation = np.sqrt(total(lambda value, seen: (value - mean) ** 2 * seen) / count)
+    still = deviation <= STILL * np.abs(mean)
+    return Statistics(mean.tolist(), np.where(still, 1.0, deviation).tolist())
 
 
 def _past(

@@ -34,7 +34,9 @@ class Workers:
 
     def wrap(self, network: Forecaster) -> nn.Module:
         """The network as it is trained: its gradients become the mean over all workers."""
-        return DistributedDataParallel(network) if self.size > 1 else network
+        if self.size == 1:
+            return network
+        return DistributedDataParallel(network, find_unused_parameters=network.idles)
 
     def agree(self, value: float) -> float:
         """Rank 0's value, for all."""

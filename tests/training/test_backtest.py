@@ -8,7 +8,7 @@ from rich.console import Console
 
 from streamer.errors import ConfigError
 from tests.training.conftest import config_of, hourly, untrained
-from training.backtest import backtest, cross_validate
+from training.backtest import backtest, cross_validate, outcomes
 from training.config import Split
 from training.data import Parts
 from training.naive import naive
@@ -81,6 +81,25 @@ def test_a_stream_that_naive_forecasts_without_any_loss_has_a_skill(result):
     assert np.isnan(result.skill(unknown))
     known = replace(result, scores=(wrong, replace(naive_rows[0], sql=float("nan")), replace(naive_rows[1], sql=1.0)))
     assert known.skill(wrong) == 0.5
+
+
+def test_streams_are_forecast_group_by_group_so_that_not_all_forecasts_are_held(monkeypatch):
+    series = [hourly(360, i, f"s{i}") for i in range(5)]
+    fitted = untrained(config_of(), series)
+    model = TorchModel(fitted.network, fitted.manifest)
+    advanced = []
+    monkeypatch.setattr(model, "advance", lambda *a: advanced.append(len(a[0].length)) or TorchModel.advance(model, *a))
+    whole = list(outcomes(model, series, SPLIT))
+    assert advanced == [5] * 3  # 353 steps in blocks of 128
+    advanced.clear()
+    monkeypatch.setattr("training.backtest.HELD", 2 * 55 * 6 * 3)  # forecasts of two streams
+    found = []
+    for i, outcome in outcomes(model, series, SPLIT):
+        assert sum(advanced) == 3 * min(2 * (i // 2 + 1), 5)
+        found.append((i, outcome))
+    assert [(i, o.stream, o.forecaster) for i, o in found] == [(i, o.stream, o.forecaster) for i, o in whole]
+    for (_, a), (_, b) in zip(found, whole, strict=True):
+        np.testing.assert_allclose(a.predicted, b.predicted, rtol=1e-5)
 
 
 def outcome_of(actual, median):

@@ -17,6 +17,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import Split
 from training.export import export, onnx_bytes
 from training.parity import TOLERANCE, compare, hard_cases
+from training.providers import CPU, ON_BOTH, check_operators, nodes_of, runs_on
 from training.stepping import TorchModel, forecasts
 
 NINE = [i / 10 for i in range(1, 10)]
@@ -93,6 +94,60 @@ def test_the_hard_cases_have_a_leading_gap_a_gap_longer_than_the_ring_and_large_
     assert abs(cases["values at 1e6 ± 1"].value - 1e6).max() <= 1
 
 
+class Shifted:
+    """A model whose forecasts beyond 1e5 are off by a third of the signal there."""
+
+    def __init__(self, model):
+        self.model, self.manifest, self.signature = model, model.manifest, model.signature
+
+    def advance(self, block, state):
+        quantiles, following = self.model.advance(block, state)
+        return quantiles + np.float32(0.3) * (np.abs(quantiles) > 1e5), following
+
+
+def test_a_signal_of_1_on_a_level_of_1e6_is_held_to_the_signal(small):
+    fitted, series, _ = small
+    model = TorchModel(fitted.network, fitted.manifest)
+    compare(model, model, series).check("m.onnx")
+    with pytest.raises(ContractError, match="values at 1e6 ± 1"):
+        compare(model, Shifted(model), series).check("m.onnx")
+
+
+def test_data_without_a_value_cannot_show_that_a_file_agrees(small, tmp_path):
+    fitted, series, _ = small
+    empty = [replace(s, observed=np.zeros_like(s.observed), value=np.zeros_like(s.value)) for s in series]
+    with pytest.raises(ConfigError, match="no stream of the data holds a value"):
+        export(fitted, tmp_path / "model.onnx", empty)
+
+
+def test_the_file_keeps_to_operators_that_the_cpu_and_cuda_have(small):
+    proto = onnx.load_model_from_string(small[2])
+    assert {"GRU", "If", "Gather"} <= {node.op_type for node in nodes_of(proto)} <= ON_BOTH
+    inside = next(node for node in nodes_of(proto) if node.op_type == "If").attribute[0].g.node[0]
+    inside.op_type = "Det"
+    with pytest.raises(ContractError, match="operator Det: not known to have a kernel on CPU"):
+        check_operators(proto)
+    inside.domain = "com.microsoft"
+    with pytest.raises(ContractError, match=r"operator com\.microsoft\.Det: only ONNX's own"):
+        check_operators(proto)
+
+
+def test_a_file_of_another_opset_is_not_written(small):
+    proto = onnx.load_model_from_string(small[2])
+    proto.opset_import[0].version = 22
+    with pytest.raises(ContractError, match="opset 22, expected 20"):
+        check_operators(proto)
+
+
+def test_a_provider_that_is_not_here_is_told_and_one_that_is_is_held_against_torch(small, tmp_path):
+    fitted, series, content = small
+    path, model = tmp_path / "model.onnx", TorchModel(fitted.network, fitted.manifest)
+    path.write_bytes(content)
+    assert "none here, so not tried" in runs_on("RocmExecutionProvider", path, model, series)
+    assert "torch's agree to" in runs_on(CPU, path, model, series)
+    assert "differ by more than the rounding of 1e-05" in runs_on(CPU, path, Shifted(model), series)
+
+
 def test_the_same_weights_give_the_same_bytes(small):
     fitted, _, content = small
     assert onnx_bytes(fitted.network, fitted.manifest) == content
@@ -135,7 +190,7 @@ def test_python_and_the_command_share_their_entry_points(small, tmp_path):
     quick = config_of(split=split.model_dump(), training={"steps": 2, "validate_every": 2})
     again = api.fit(quick, series)
     assert len(again.history) == 1
-    assert len(api.report(again, tmp_path / "report.html", series, stride=9)) == 6  # best and worst of two streams
+    assert len(api.report(again, tmp_path / "report.html", series, stride=9)) == 7  # best and worst of two streams
 
 
 def test_a_checkpoint_holds_what_an_export_needs(small, tmp_path):

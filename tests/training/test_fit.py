@@ -1,5 +1,9 @@
 """Training: it learns, stops, repeats itself by its seed, and keeps the best it found."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +16,7 @@ from training.backtest import backtest
 from training.data import parts, static_codes
 from training.fit import calibrate, fit
 from training.stepping import TorchModel, forecasts, targets
-from training.windows import Sampler, examples_of
+from training.windows import Sampler, examples_of, statistics_of
 
 SPLIT = {"train_end": 200, "validation_end": 300}
 
@@ -130,6 +134,17 @@ def test_streams_that_begin_after_the_training_part_or_end_in_it_are_fitted_arou
         result.of("model", "early")
 
 
+def test_the_statistics_of_covariates_are_those_of_all_training_parts_together():
+    config = config_of(split=SPLIT, data={"covariates": ["temp", "never", "still"]})
+    series = [hourly(400, i, covariates=3) for i in range(3)]
+    for s in series:
+        s.observed[:, 2], s.value[:, 3] = 0, 0.1
+    found = statistics_of(config, examples_of(config, series))
+    seen = np.concatenate([s.value[:200, 1][s.observed[:200, 1] > 0] for s in series])
+    assert found.mean == pytest.approx([seen.mean(), 0, 0.1])
+    assert found.deviation == pytest.approx([seen.std(), 1, 1])
+
+
 def test_categories_are_learned_by_code():
     series = [hourly(400, stream=s, static=(s,)) for s in ("north", "south")]
     fitted = fit(config_of(split=SPLIT, data={"static": ["site"]}), series)
@@ -183,6 +198,52 @@ def test_a_fit_killed_in_the_middle_and_resumed_ends_with_the_same_weights(tmp_p
     assert torch.equal(weights(whole), weights(resumed))
     assert whole.history == resumed.history
     assert not progress.exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from tests.training.test_fit import SPLIT, config_of, fit, streams
+
+def die(step, figures):
+    if step == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+fit(config_of(split=SPLIT, training={"steps": 40}), streams(), progress=Path(sys.argv[1]), watcher=die)
+"""
+
+
+def test_a_process_killed_without_notice_leaves_what_another_goes_on_from(tmp_path):
+    progress = tmp_path / "small.progress"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", KILLED, progress], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    config = config_of(split=SPLIT, training={"steps": 40})
+    assert torch.equal(weights(fit(config, streams(), progress=progress, resume=True)), weights(fit(config, streams())))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_fit_on_a_cuda_device_goes_on_with_the_same_dropout(tmp_path):
+    config = config_of(split=SPLIT, training={"steps": 40, "device": "cuda"}, model={"dropout": 0.5})
+    whole, progress = fit(config, streams()), tmp_path / "small.progress"
+    with pytest.raises(KilledError):
+        fit(config, streams(), progress=progress, watcher=kill_at(20))
+    resumed = fit(config, streams(), progress=progress, resume=True)
+    torch.testing.assert_close(weights(resumed), weights(whole))
+
+
+def test_a_fit_is_not_resumed_on_other_data_but_on_a_longer_test_part(tmp_path):
+    config, progress = config_of(split=SPLIT), tmp_path / "small.progress"
+    with pytest.raises(KilledError):
+        fit(config, streams(), progress=progress, watcher=kill_at(10))
+    for step in (0, 199, 299):  # of the training and the validation part
+        with pytest.raises(ConfigError, match="holds a fit on other data before the test part, sha256:"):
+            fit(config, [altered_from(s, step) for s in streams()], progress=progress, resume=True)
+    with pytest.raises(ConfigError, match="other data"):
+        fit(config, [replace(s, stream=s.stream * 2) for s in streams()], progress=progress, resume=True)
+    fit(config, [altered_from(s, 300) for s in streams()], progress=progress, resume=True)
 
 
 def test_resuming_by_other_settings_or_from_nothing_is_refused(tmp_path):

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from streamer.adapters.onnx_session import OnnxModel
-from tests.training.conftest import START, hourly
+from streamer.errors import ConfigError
+from tests.training.conftest import START, config_of, hourly, untrained
+from training import api
 from training.__main__ import main
+from training.export import onnx_bytes
 
 CONFIG = """
 name: tiny
@@ -76,6 +79,46 @@ def test_a_stream_that_stands_still_in_the_test_part_is_fitted_scored_and_report
     )
     assert main(["fit", "still.yaml", "--data", "still.jsonl", "--checkpoint", "still.pt"]) == 0
     assert main(["report", "still.pt", "--output", "still.html"]) == 0
+
+
+def test_a_backtest_scores_the_split_of_the_fit_and_says_so(files, capfd):
+    assert main(["fit", "tiny.yaml", "--data", "data.jsonl", "--output", "model.onnx"]) == 0
+    backtest = ["backtest", "model.onnx", "--data", "data.jsonl", "--stride", "10"]
+    capfd.readouterr()
+
+    def said_and_split(*more):
+        assert main([*backtest, *more, "--json", "-"]) == 0
+        out, said = capfd.readouterr()
+        return said, json.loads(out)["split"]["validation_end"]
+
+    said, split = said_and_split()
+    assert split == 300
+    assert said == "scored: each stream from 300 to the end (a share, steps or a time)\n"
+    (files / "other.yaml").write_text(CONFIG.replace("validation_end: 300", "validation_end: 250"))
+    said, split = said_and_split("--config", "other.yaml")
+    assert split == 250
+    assert "the model was fitted to 200 and chosen to 300, by another split" in said
+    with (files / "data.jsonl").open("a") as data:
+        data.write(f'{{"stream":"s0","ts":{START + 360 * 3_600_000},"value":1}}\n')
+    assert "the data are not those of the fit" in said_and_split()[0]
+
+
+def test_a_model_that_does_not_say_its_split_is_not_scored_in_silence(files, capfd):
+    series = [hourly(360, i, f"s{i}") for i in range(2)]
+    fitted = untrained(config_of(), series)
+    (files / "model.onnx").write_bytes(onnx_bytes(fitted.network, fitted.manifest.model_copy(update={"scores": None})))
+    assert main(["backtest", "model.onnx", "--data", "data.jsonl", "--stride", "10", "--json", "-"]) == 0
+    out, said = capfd.readouterr()
+    assert json.loads(out)["split"]["validation_end"] == 0.85
+    assert "does not say by which split it was fitted, so this may be what it was trained on" in said
+    with pytest.raises(ConfigError, match="does not say by which it was fitted; name one"):
+        api.backtest(files / "model.onnx", series)
+
+
+def test_folds_refuse_the_flags_that_they_do_not_use(files, capfd):
+    for flag, value in (("--config", "absent.yaml"), ("--season", "7")):
+        assert main(["backtest", "tiny.yaml", "--data", "data.jsonl", "--folds", "2", flag, value]) == 2
+        assert f"{flag}: not used with --folds" in capfd.readouterr().err
 
 
 def test_events_prints_the_lines_in_time_order(files, capfdbinary):

@@ -108,7 +108,8 @@ def run_ablation(arguments: argparse.Namespace, console: Console) -> int:
     command = f"training ablation {arguments.config} --data {Path(path).name} --output {output}"
     for rows in ablate(config, series, arguments.stride, console, table.rows):
         table.add(rows)
-        output.write_text(as_markdown(config, table.rows, command))
+        output.write_text(as_markdown(config, table.rows, command))  # as it grows: each row takes a fit
+    output.write_text(as_markdown(config, table.rows, command))
     console.print(f"{output}: {len(table.rows)} rows", highlight=False)
     return 0
 

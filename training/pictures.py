@@ -81,10 +81,10 @@ def _skill(result: Backtest) -> Picture:
     figure, axes = _axes()
     for name, skills in skills_by_lead(result).items():
         best = name == BETTER
-        colour, label = (BLUE, "of the better one's") if best else (COLOURS[name], f"of {name}'s")
+        colour, label = (BLUE, "beside the better naive forecast") if best else (COLOURS[name], f"beside {name}")
         axes.plot(_leads(result), 100 * np.array(skills), color=colour, label=label, linewidth=2 if best else 1)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(title="Skill at each lead", xlabel="lead, steps ahead", ylabel="loss saved, %")
+    axes.set(title="Skill at each lead", xlabel="lead, steps ahead", ylabel="loss saved of a naive forecast's, %")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -100), min(max(high, 5), 100))
     axes.legend(frameon=False)

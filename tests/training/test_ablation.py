@@ -66,6 +66,10 @@ def test_the_command_writes_its_table_and_goes_on_with_it(monkeypatch, tmp_path,
     assert main([*command, "--resume"]) == 0
     rows = [line.split("|")[1].strip() for line in (tmp_path / "table.md").read_text().splitlines() if "| " in line]
     assert rows == ["variant", "the whole recipe", "seasonal naive", "last value", "SimpleRNN"]
+    whole = (tmp_path / "table.md").read_text()
+    (tmp_path / "table.md").unlink()
+    assert main([*command, "--resume"]) == 0
+    assert (tmp_path / "table.md").read_text() == whole
 
 
 def test_every_ablation_is_a_valid_config():

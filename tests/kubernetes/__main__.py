@@ -82,7 +82,7 @@ class Trial:
 
     def run(self) -> int:
         """Every step in turn; returns the exit status."""
-        say(f"the API server accepts {', '.join(accepted_shapes())}")
+        say(f"the API server accepts {', '.join(accepted_shapes(self.space))}")
         self.install()
         self.feeder.start()
         try:

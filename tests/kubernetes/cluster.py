@@ -138,11 +138,11 @@ def namespace() -> Iterator[Namespace]:
         command("kubectl", "delete", "namespace", made.name, "--timeout=300s")
 
 
-def accepted_shapes() -> list[str]:
+def accepted_shapes(space: Namespace) -> list[str]:
     """The chart's shapes whose every object the API server accepts, which is asked without changing anything."""
     found = []
     for path in sorted((CHART / "ci").glob("*-values.yaml")):
-        release = ("template", RELEASE, str(CHART), "--namespace", "default", *ASSUMED)
+        release = ("template", RELEASE, str(CHART), "--namespace", space.name, *ASSUMED)
         manifest = command("helm", *release, "-f", str(path))
         said = command("kubectl", "apply", "--dry-run=server", "-f", "-", text=manifest)
         found.append(f"{path.stem.removesuffix('-values')} ({len(said.splitlines())} objects)")

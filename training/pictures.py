@@ -82,7 +82,8 @@ def _skill(result: Backtest) -> Picture:
     for name, skills in skills_by_lead(result).items():
         best = name == BETTER
         colour, label = (BLUE, "beside the better naive forecast") if best else (COLOURS[name], f"beside {name}")
-        axes.plot(_leads(result), 100 * np.array(skills), color=colour, label=label, linewidth=2 if best else 1)
+        width, above = (2, 3) if best else (1, 2)
+        axes.plot(_leads(result), 100 * np.array(skills), color=colour, label=label, linewidth=width, zorder=above)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(title="Skill at each lead", xlabel="lead, steps ahead", ylabel="loss saved of a naive forecast's, %")
     low, high = axes.get_ylim()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
@@ -46,20 +47,30 @@ class Fitted:
 
 
 def save_checkpoint(fitted: Fitted, path: str | Path) -> None:
-    """Weights, settings and manifest, for `training export`; written in one piece or not at all."""
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    torch.save(
-        {
-            "config": fitted.config.model_dump(mode="json"),
-            "manifest": fitted.manifest.model_dump(mode="json"),
-            "weights": fitted.network.state_dict(),
-            "history": [list(h) for h in fitted.history],
-            "data": fitted.data,
-        },
-        partial,
-    )
-    partial.replace(target)
+    """Weights, settings and manifest, for `training export`. Raises ConfigError as `write_whole` does."""
+    saved = {
+        "config": fitted.config.model_dump(mode="json"),
+        "manifest": fitted.manifest.model_dump(mode="json"),
+        "weights": fitted.network.state_dict(),
+        "history": [list(h) for h in fitted.history],
+        "data": fitted.data,
+    }
+    write_whole(saved, Path(path))
+
+
+def write_whole(saved: dict[str, Any], path: Path) -> None:
+    """Write a file in one piece or not at all; ConfigError where there is no room or no folder for it."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        torch.save(saved, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch raises either, with a page about its own code
+        partial.unlink(missing_ok=True)
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{path}: cannot be written: {reason:.200}; make room there, or name another place. What was saved before "
+            "is whole: `training fit … --resume` goes on from it"
+        ) from error
 
 
 def load_checkpoint(path: str | Path) -> Fitted:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from streamer.errors import ConfigError
+from training.checkpoint import write_whole
 from training.config import Config
 from training.network import Forecaster
 from training.windows import Batch, Sampler
@@ -98,9 +99,7 @@ class Run:
             "network": self.network.state_dict(), "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
         }  # fmt: skip
-        partial = path.with_name(path.name + ".partial")
-        torch.save(saved, partial)
-        partial.replace(path)
+        write_whole(saved, path)
 
     def restore(self, path: Path) -> None:
         """Take up what `save` put down. Raises ConfigError where that is not a fit of this config on this data."""

@@ -13,6 +13,7 @@ import torch
 from streamer.errors import ConfigError
 from tests.training.conftest import config_of, hourly
 from training.backtest import backtest
+from training.checkpoint import write_whole
 from training.data import parts, static_codes
 from training.fit import calibrate, fit
 from training.stepping import TorchModel, forecasts, targets
@@ -292,3 +293,12 @@ def test_half_precision_learns_as_single_precision_does():
     assert not torch.equal(weights(single), weights(half))
     assert half.score == pytest.approx(single.score, rel=0.05)
     assert all(p.dtype == torch.float32 for p in half.network.parameters())
+
+
+def test_a_file_that_cannot_be_written_is_told_in_a_line_and_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ConfigError, match=r"fit\.pt: cannot be written: .*; make room there, or name another place"):
+        write_whole({}, tmp_path / "absent" / "fit.pt")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="folder: cannot be written"):
+        write_whole({}, tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -40,12 +40,14 @@ def run_fit(arguments: argparse.Namespace, console: Console) -> int:
     path = _data_path(arguments.data or config.data.path, arguments.config)
     series = _load(path, config, console)
     watcher = _tensorboard(arguments.tensorboard) if arguments.tensorboard else None
-    fitted = fit(config, series, console, checkpoint.with_suffix(".progress"), arguments.resume, watcher)
+    progress = checkpoint.with_suffix(".progress")
+    fitted = fit(config, series, console, progress, arguments.resume, watcher)
     if fitted.rank:
         return 0
     now, digest = datetime.now(UTC), data_digest(path)
     fitted = fitted.stamped(now, digest, str(path), {})
     save_checkpoint(fitted, checkpoint)  # at once: the fit must survive whatever ends its scoring
+    progress.unlink(missing_ok=True)
     fitted = fitted.stamped(now, digest, str(path), _test_scores(fitted, series, console))
     save_checkpoint(fitted, checkpoint)
     console.print(f"checkpoint {checkpoint}: validation loss {fitted.score:.4f} naive errors", highlight=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, cast
 
 import numpy as np
@@ -84,7 +85,7 @@ def load_series(path: str | Path, config: Config) -> list[Series]:
     events = scan_events(path, config.data)
     if config.data.cache is None:
         return _placed(collected(events, path, config.data), config)
-    sizes = streams_of(events, path)
+    sizes = streams_of(events, path, config.data)
     groups = (sizes["len"].cum_sum() // ROWS_AT_ONCE).alias("group")
     series: list[Series] = []
     for (number,), streams in sizes.with_columns(groups).group_by("group", maintain_order=True):
@@ -95,13 +96,18 @@ def load_series(path: str | Path, config: Config) -> list[Series]:
 
 
 def on_disk(series: Sequence[Series], folder: Path) -> list[Series]:
-    """The same series, their numbers in files of `folder` that the system reads as they are needed."""
+    """The same series, their numbers in files of `folder` that the system reads as they are needed.
+
+    A file of that name is replaced, not written over: another process, or a fit here, may be reading it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     borders = np.cumsum([0, *map(len, series)])
     columns: dict[str, npt.NDArray[Any]] = {}
     for name in ("time", "value", "observed"):
-        np.save(folder / f"{name}.npy", np.concatenate([getattr(s, name) for s in series]))
-        columns[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+        with NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as partial:
+            np.save(partial, np.concatenate([getattr(s, name) for s in series]))
+        columns[name] = np.load(partial.name, mmap_mode="r")
+        Path(partial.name).replace(folder / f"{name}.npy")
     time, value, observed = columns["time"], columns["value"], columns["observed"]
     return [
         replace(s, time=time[a:b], value=value[a:b], observed=observed[a:b])

@@ -86,12 +86,15 @@ def collected(events: pl.LazyFrame, path: str | Path, columns: Data) -> pl.DataF
     return frame
 
 
-def streams_of(events: pl.LazyFrame, path: str | Path) -> pl.DataFrame:
-    """Columns stream and len, its number of events, in order of their names."""
+def streams_of(events: pl.LazyFrame, path: str | Path, columns: Data) -> pl.DataFrame:
+    """Columns stream and len, its number of events, in order of their names. Raises ConfigError for one without."""
     try:
-        return events.group_by("stream").len().sort("stream").collect(engine="streaming")
+        sizes = events.group_by("stream").len().sort("stream").collect(engine="streaming")
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{path}: holds what is not expected: {str(error).splitlines()[0]}") from None
+    if sizes["stream"].null_count():
+        raise ConfigError(f"{path}: every row needs a {columns.stream!r}, found a null one")
+    return sizes
 
 
 def data_digest(path: str | Path) -> str:

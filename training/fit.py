@@ -42,7 +42,8 @@ def fit(
     """Train on `series` by `config`; the same seed and data give the same weights on one kind of CPU.
 
     console   shows a progress bar
-    progress  written at each validation, and gone at the end; with `resume`, the fit goes on from there
+    progress  written at each validation; with `resume`, the fit goes on from there. It stays, for the caller to remove
+              once what is returned is safe
     watcher   called at each validation
 
     Raises ConfigError where the data leaves nothing to train or validate on, or `progress` is of another fit.
@@ -63,8 +64,6 @@ def fit(
         run.averaged.load_state_dict(run.best_weights)
         if "calibration" not in config.model.without:
             calibrate(run.averaged, manifest, examples)
-        if progress is not None and workers.rank == 0:
-            progress.unlink(missing_ok=True)
         return replace(Fitted(config, run.averaged.cpu().eval(), manifest, tuple(run.history)), rank=workers.rank)
 
 

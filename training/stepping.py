@@ -102,7 +102,13 @@ def forecasts(
 
 
 def targets(series: Series, origins: npt.NDArray[np.int64], horizon: int) -> npt.NDArray[np.float64]:
-    """What happened at leads 1…H after each origin (n, H), NaN where missing."""
-    padded = np.concatenate((series.target, np.full(horizon, np.nan)))
-    actual: npt.NDArray[np.float64] = padded[origins[:, None] + np.arange(1, horizon + 1)]
+    """What happened at leads 1…H after each origin (n, H), NaN where missing.
+
+    Only the steps from the first origin to the last are read: a series may be long, and lie on disk.
+    """
+    begin, end = (int(origins.min()), int(origins.max()) + horizon + 1) if len(origins) else (0, horizon + 1)
+    value, observed = series.value[begin:end, 0], series.observed[begin:end, 0]
+    padded = np.full(end - begin, np.nan)
+    padded[: len(value)] = np.where(observed > 0, value, np.nan)
+    actual: npt.NDArray[np.float64] = padded[origins[:, None] - begin + np.arange(1, horizon + 1)]
     return actual

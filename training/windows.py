@@ -184,7 +184,8 @@ class Sampler:
 def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
     """Each series with its parts, and the naive error of its training part, in stream units, as the unit of its loss.
 
-    A stream without such an error, constant or too short, has its largest |value| as unit, or 1.
+    A stream without such an error, constant or too short, has its largest |value| as unit; one that begins after the
+    training part, that of its validation part, for it is validated on; or 1.
     Raises ConfigError where the split's borders are out of order.
     """
     examples = []
@@ -194,9 +195,13 @@ def examples_of(config: Config, series: Sequence[Series]) -> list[Example]:
         season = config.seasons[0] if config.step_ms is not None and config.seasons else own_season(s, borders.train)
         scale = seasonal_naive_error(history, season)
         if not scale > 0:  # constant, or too short: any positive unit keeps its loss finite
-            scale = float(np.nan_to_num(np.nanmax(np.abs(history), initial=0.0))) or 1.0
+            scale = _largest(history) or _largest(s.target[: borders.validation]) or 1.0
         examples.append(Example(s, borders, scale))
     return examples
+
+
+def _largest(values: Numbers) -> float:
+    return float(np.nanmax(np.abs(values), initial=0.0))
 
 
 def digest_of(examples: Sequence[Example]) -> str:

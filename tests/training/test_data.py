@@ -197,6 +197,19 @@ def test_a_folder_is_all_files_of_tidy_data_in_it(tidy, tmp_path):
     assert data_digest(tmp_path) != data_digest(tmp_path / "1.csv")
 
 
+def test_series_kept_on_disk_stay_as_they_are_when_other_data_go_to_the_same_folder(tidy, tmp_path):
+    config = config_of(data={"cache": str(tmp_path / "cache")})
+    first = load_series(tidy([("a", START + i * HOUR, float(i)) for i in range(300)], "first.parquet"), config)[0]
+    load_series(tidy([("a", START, 7.0)], "second.parquet"), config)
+    assert first.target.tolist() == list(range(300))
+
+
+def test_a_row_without_a_stream_is_refused_also_where_series_go_to_disk(tidy, tmp_path):
+    config = config_of(data={"cache": str(tmp_path / "cache")})
+    with pytest.raises(ConfigError, match="every row needs a 'stream'"):
+        load_series(tidy([("a", START, 1.0), (None, START, 2.0)], "nameless.parquet"), config)
+
+
 def test_series_kept_on_disk_are_the_same_and_come_in_groups(tidy, tmp_path, monkeypatch):
     path = tidy([(stream, START + i * HOUR, float(i)) for i in range(5) for stream in "dacb"])
     monkeypatch.setattr("training.data.ROWS_AT_ONCE", 9)

@@ -15,7 +15,7 @@ from tests.training.conftest import config_of, hourly
 from training.backtest import backtest
 from training.checkpoint import write_whole
 from training.data import parts, static_codes
-from training.fit import calibrate, fit
+from training.fit import calibrate, fit, manifest_of, validate
 from training.stepping import TorchModel, forecasts, targets
 from training.windows import Sampler, examples_of, statistics_of
 
@@ -75,6 +75,39 @@ def fit_network(config):
     from training.network import Forecaster
 
     return Forecaster(config)
+
+
+class Watched(np.ndarray):
+    """Numbers that note how many of their rows are read."""
+
+    read = 0
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        Watched.read += len(np.atleast_1d(found))
+        return found
+
+
+def test_a_batch_of_windows_reads_no_more_of_a_longer_stream():
+    config, read = config_of(training={"batch": 4}), []
+    for steps in (1_000, 50_000):
+        series = hourly(steps)
+        watched = replace(series, value=series.value.view(Watched), observed=series.observed.view(Watched))
+        sampler = Sampler(config, examples_of(config, [watched]), {}, np.random.default_rng(5))
+        Watched.read = 0
+        sampler.draw(fit_network(config))
+        read.append(Watched.read)
+    assert read[1] < 2 * read[0]
+
+
+def test_a_stream_that_begins_after_the_training_part_weighs_as_others_do_in_validation():
+    config = config_of(split={"train_end": "2013-01-09T08:00", "validation_end": "2013-01-13T12:00"})
+    late = hourly(100, stream="late")
+    late = replace(late, time=late.time + 210 * 3_600_000, value=late.value * 1e5)
+    examples = examples_of(config, [hourly(400), late])
+    assert examples[1].parts.train == 0
+    model = TorchModel(fit_network(config), manifest_of(config, {}))
+    assert validate(model, examples) < 2 * validate(model, examples[:1])
 
 
 def test_training_learns_a_daily_wave_better_than_repeating_yesterday():
@@ -198,7 +231,8 @@ def test_a_fit_killed_in_the_middle_and_resumed_ends_with_the_same_weights(tmp_p
     resumed = fit(config, streams(), progress=progress, resume=True)
     assert torch.equal(weights(whole), weights(resumed))
     assert whole.history == resumed.history
-    assert not progress.exists()
+    again = fit(config, streams(), progress=progress, resume=True)  # killed at its very end, before it was kept
+    assert torch.equal(weights(whole), weights(again))
 
 
 KILLED = """

@@ -171,3 +171,16 @@ def test_the_other_commands_work_on_what_fit_left(files, capfd, monkeypatch):
 def test_a_fit_that_was_not_cut_short_cannot_be_resumed(files, capfd):
     assert main(["fit", "tiny.yaml", "--data", "data.jsonl", "--resume"]) == 2
     assert "there is no fit to resume" in capfd.readouterr().err
+
+
+def test_a_fit_whose_checkpoint_cannot_be_kept_goes_on_from_its_last_validation(files, monkeypatch):
+    def full(fitted, path):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("training.commands.save_checkpoint", full)
+        with pytest.raises(OSError, match="no space"):
+            main(["fit", "tiny.yaml", "--data", "data.jsonl"])
+    assert main(["fit", "tiny.yaml", "--data", "data.jsonl", "--resume"]) == 0
+    assert (files / "runs" / "tiny.pt").exists()
+    assert not (files / "runs" / "tiny.progress").exists()

@@ -23,6 +23,7 @@ ROWS_AT_ONCE = 5_000_000  # events placed together where series go to disk
 UNEVEN = 0.02  # of the usual step: more is another step
 MOSTLY = 0.95  # share of usual steps from which a stream has a period in steps
 MAX_SPARSENESS = 1000  # grid steps per event; beyond it the step is wrong, and memory at stake
+FEW_EVENTS = 100  # tell nothing about the step: a stream may begin, and be heard of again after years
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _place(stream: str, rows: pl.DataFrame, config: Config) -> Series:
     unique, first = np.unique(slot, return_index=True)
     place = unique - unique[0] if config.step_ms is not None else np.arange(len(unique))
     steps = int(place[-1]) + 1
-    if steps > MAX_SPARSENESS * len(unique):
+    if steps > MAX_SPARSENESS * max(len(unique), FEW_EVENTS):
         raise ConfigError(
             f"step_ms: {config.step_ms} puts the {len(unique)} events of {stream!r} on {steps} steps; "
             "set the step of the data"

@@ -169,6 +169,11 @@ def test_a_step_far_too_small_is_refused_before_it_fills_the_memory(tidy):
         load_series(path, config_of(step_ms=1))
 
 
+def test_a_stream_that_is_heard_of_again_after_a_year_stops_nothing(tidy):
+    path = tidy([("a", START + i * HOUR, 1.0) for i in range(5)] + [("b", START, 1.0), ("b", START + 8760 * HOUR, 2.0)])
+    assert [len(series) for series in load_series(path, config_of())] == [5, 8761]
+
+
 def test_a_pattern_reads_all_files_it_matches_as_one(tidy, tmp_path):
     tidy([("a", START, 1.0), ("b", START, 5.0)], "part-1.csv")
     tidy([("a", START + HOUR, 2.0)], "part-2.csv")

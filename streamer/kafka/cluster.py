@@ -1,6 +1,6 @@
 """What a client asks of the brokers beside reading and sending: the topics' facts, and who holds its name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,6 @@ class Cluster(Protocol):
         """The largest record that the dead letter topic takes; None while brokers do not say."""
         ...
 
-    def is_ours(self, member_id: str) -> bool:
+    def is_ours(self, member_ids: Collection[str]) -> bool:
         """Whether our name in the group is still this member's, or nobody's, as far as the brokers answer."""
         ...

@@ -1,5 +1,7 @@
 """The brokers' side of a client's start, asked for through kafka-python's admin client."""
 
+from collections.abc import Collection
+
 from streamer.adapters.kafka_python.options import quiet_library
 from streamer.adapters.kafka_python.topics import check_place, check_topics, ensure_changelogs, largest_messages
 from streamer.errors import ConfigError
@@ -32,6 +34,6 @@ class KafkaPythonCluster:
         except ConfigError:
             return None  # brokers are away; the transaction itself will say so
 
-    def is_ours(self, member_id: str) -> bool:
+    def is_ours(self, member_ids: Collection[str]) -> bool:
         """Whether our name in the group is still this member's, or nobody's, as far as the brokers answer."""
-        return check_place(self._kafka, member_id)
+        return check_place(self._kafka, member_ids)

@@ -35,9 +35,12 @@ def open_client(kind: Any, kafka: KafkaSettings, options: Mapping[str, Any]) -> 
 
 
 @contextmanager
-def admin_client(kafka: KafkaSettings) -> Iterator[Any]:
-    """An admin client that has reached a broker; ConfigError if there is none, or if it refuses what is asked."""
-    with open_client(KafkaAdminClient, kafka, admin_options(kafka)) as admin, refusals(kafka):
+def admin_client(kafka: KafkaSettings, limit_seconds: float | None = None) -> Iterator[Any]:
+    """An admin client that has reached a broker; ConfigError if there is none, or if it refuses what is asked.
+
+    limit_seconds  for reaching one, and for each answer, other than `kafka.connect_timeout_seconds`
+    """
+    with open_client(KafkaAdminClient, kafka, admin_options(kafka, limit_seconds)) as admin, refusals(kafka):
         yield admin
 
 

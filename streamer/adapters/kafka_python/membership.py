@@ -46,6 +46,11 @@ class Membership(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # the l
         """Whether we have joined, and no rebalance is under way as far as we know."""
         return bool(self._consumer.group_metadata().state == MemberState.STABLE)
 
+    @property
+    def member_ids(self) -> set[str]:
+        """What the group has called us, the last time it gave us partitions, and now."""
+        return {self._member_id, str(self._consumer.group_metadata().member_id)}
+
     def group(self) -> ConsumerGroupMetadata:
         """The membership that positions are committed with. Raises NotAMemberError where there is none."""
         group = self._consumer.group_metadata()

@@ -71,9 +71,15 @@ OWN = {name for options in FIXED.values() for name in options} | {
 }
 
 
-def admin_options(kafka: KafkaSettings) -> Options:
-    """For KafkaAdminClient; ConfigError for an option that no client takes."""
-    return _options(KafkaAdminClient, kafka)
+def admin_options(kafka: KafkaSettings, limit_seconds: float | None = None) -> Options:
+    """For KafkaAdminClient; ConfigError for an option that no client takes.
+
+    limit_seconds  for reaching a broker, and for each answer, other than `kafka.connect_timeout_seconds`
+    """
+    options = _options(KafkaAdminClient, kafka)
+    if limit_seconds is not None:
+        options |= dict.fromkeys(("bootstrap_timeout_ms", "request_timeout_ms"), int(limit_seconds * 1000))
+    return options
 
 
 def consumer_options(kafka: KafkaSettings) -> Options:

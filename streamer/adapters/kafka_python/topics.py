@@ -1,6 +1,6 @@
 """Topics held against what the daemon needs of them, and created on request; never on their own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -26,6 +26,7 @@ CHANGELOG_SETTINGS = {
     "max.compaction.lag.ms": 10 * 60_000,
 }
 LARGEST_MESSAGE = "max.message.bytes"
+PLACE_SECONDS = 3.0  # the loop waits meanwhile
 USUAL_LARGEST_BYTES = 1_000_000  # a little below Kafka's default of 1,048,588
 
 
@@ -103,15 +104,18 @@ def largest_messages(kafka: KafkaSettings, topics: Sequence[str]) -> Mapping[str
     return {topic: int(value or USUAL_LARGEST_BYTES) for topic, value in largest.items()}
 
 
-def check_place(kafka: KafkaSettings, member_id: str) -> bool:
-    """Whether our name in the group is still ours, or nobody's, as far as the brokers answer."""
+def check_place(kafka: KafkaSettings, member_ids: Collection[str]) -> bool:
+    """Whether our name in the group is still ours, or nobody's, as far as the brokers answer, and at once.
+
+    member_ids  what the group has called us, the last time and now: it may list us as we were for some time
+    """
     try:
-        with admin_client(kafka) as admin:
+        with admin_client(kafka, PLACE_SECONDS) as admin:
             group = admin.describe_groups([kafka.group_id])[kafka.group_id]
     except (ConfigError, KeyError):
         return True  # what cannot be known now comes out when positions are committed
     return all(
-        each["member_id"] == member_id
+        each["member_id"] in member_ids
         for each in group["members"]
         if each.get("group_instance_id") == kafka.group_instance_id
     )

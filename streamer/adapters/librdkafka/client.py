@@ -171,7 +171,7 @@ class LibrdkafkaClient:
         """After OutcomeUnknownError: a new producer with the same transactional id, which ends what was pending."""
         if self._transactions is None:
             raise OutcomeUnknownError("recover before start")
-        if self._is_taken(self._membership.member_id):
+        if self._is_taken(self._membership.member_ids):
             raise name_taken(self._kafka)  # else we would shut out our successor
         self._transactions.recover()
 
@@ -199,9 +199,9 @@ class LibrdkafkaClient:
         if self._transactions is not None:
             self._transactions.message_failed(error, message)
 
-    def _is_taken(self, member_id: str) -> bool:
+    def _is_taken(self, member_ids: Collection[str]) -> bool:
         """Whether another process has our name in the group, as far as the brokers answer."""
-        return bool(self._kafka.group_instance_id) and not self._cluster.is_ours(member_id)
+        return bool(self._kafka.group_instance_id) and not self._cluster.is_ours(member_ids)
 
     def _used(self) -> Consumer:
         if self._consumer is None:

@@ -9,7 +9,7 @@ read it only when it is resumed: until then nothing of it is fetched.
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -27,7 +27,7 @@ GENERATION = struct.Struct("=i")
 class Membership:
     """The consumer's partitions, and the identity under which the group gave them to us.
 
-    is_taken  given what the group called us: whether another process has our `kafka.group_instance_id` now
+    is_taken  given what the group has called us: whether another process has our `kafka.group_instance_id` now
     owned       ours; a partition stays owned while `on_revoke` runs
     running     owned, and resumed since they came
     revoking    `on_revoke` is running
@@ -38,7 +38,7 @@ class Membership:
         self,
         consumer: Consumer,
         on_revoke: Callable[[], None],
-        is_taken: Callable[[str], bool] = lambda member_id: False,
+        is_taken: Callable[[Collection[str]], bool] = lambda member_ids: False,
     ) -> None:
         self._consumer = consumer
         self._on_revoke = on_revoke
@@ -58,9 +58,9 @@ class Membership:
         self._consumer.subscribe(topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
 
     @property
-    def member_id(self) -> str:
-        """What the group calls us; empty outside it."""
-        return self._identity()[1]
+    def member_ids(self) -> set[str]:
+        """What the group has called us, the last time it gave us partitions, and now."""
+        return {self._member_id, self._identity()[1]}
 
     @property
     def is_member(self) -> bool:
@@ -106,7 +106,7 @@ class Membership:
     def _assign(self, _consumer: Consumer, assigned: list[Any]) -> None:
         """Called by the library: partitions came."""
         self._consumer.incremental_assign([])
-        self._member_id = self.member_id
+        self._member_id = self._identity()[1]
         partitions = {Partition(each.topic, each.partition) for each in assigned} - self.owned
         self.owned |= partitions
         self._assigned |= partitions
@@ -133,7 +133,7 @@ class Membership:
         It would join again under our name at once, and so drive out who was given it meanwhile.
         """
         partitions = {Partition(each.topic, each.partition) for each in lost}
-        if self._is_taken(self._member_id):
+        if self._is_taken(self.member_ids):
             self.name_taken = True
             with suppress(KafkaException):  # the library may know by itself, and takes no more then
                 self._consumer.unsubscribe()

@@ -54,7 +54,8 @@ COMMIT_SECONDS = 2.0  # at least, for the answer to a commit
 ABORT_SECONDS = 2.0
 ABANDON_SECONDS = 1.0
 GRACE_SECONDS = 1.0  # for the library to keep a limit that it was given
-RECOVER_SECONDS = 5.0  # for a new producer to be let in; far below a poll interval
+RECOVER_SECONDS = 5.0  # for a new producer to be let in, twice as long after each that was not
+MOST_RECOVER_SECONDS = 20.0  # far below a poll interval
 
 TOLD_BEFORE_COMMIT = LASTING | NO_PARTITION | {KafkaError._INCONSISTENT}  # what messages fail with, before it is asked
 
@@ -81,6 +82,7 @@ class Transactions:
         self._producer: Producer | None = None
         self._state = State.UNKNOWN
         self._failed_message: Any = None
+        self._refused = 0  # producers in a row that were not let in
 
     def begin(self, limit_seconds: float) -> None:
         """Open a producer, and end what a predecessor of the same transactional id left. Raises KafkaException."""
@@ -93,12 +95,15 @@ class Transactions:
         """Begin again with a new producer. Raises NotNowError, FencedError, DeliveryError."""
         self.abandon()
         try:
-            self.begin(RECOVER_SECONDS)
+            self.begin(min(RECOVER_SECONDS * 2**self._refused, MOST_RECOVER_SECONDS))
+            self._refused = 0
         except OutcomeUnknownError as problem:
+            self._refused += 1
             self.abandon()
             raise NotNowError(f"a new producer was not let in: {problem}") from None
         except KafkaException as problem:
             error = error_of(problem)
+            self._refused += 1
             self.abandon()
             if error.code() in REFUSED_EPOCH:
                 raise self._fenced(error) from None

@@ -140,14 +140,15 @@ def _field(source: Mapping[str, Any], kind: str) -> Json:
 
 
 def _target(query: Mapping[str, str], name: str, kind: str) -> Json:
+    now = kind in ("table", "stat")  # over a range, a stat would show the last value of processes that are long gone
     target: Json = {
         "refId": name,
         "datasource": DATASOURCE,
         "editorMode": "code",
         "expr": query["expr"].replace("%scope", SCOPE),
         "legendFormat": query.get("legend", ""),
-        "instant": kind == "table",
-        "range": kind != "table",
+        "instant": now,
+        "range": not now,
     }
     return target | ({"format": "table"} if kind == "table" else {})
 
@@ -159,7 +160,7 @@ OPTIONS: Mapping[str, Json] = {
     },
     "stat": {
         "colorMode": "value",
-        "graphMode": "area",
+        "graphMode": "none",
         "justifyMode": "auto",
         "orientation": "auto",
         "textMode": "auto",

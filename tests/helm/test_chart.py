@@ -289,6 +289,31 @@ def test_pods_are_spread_by_their_own_labels():
     assert all(c["labelSelector"] == {"matchLabels": labels} for c in constraints)
 
 
+def test_a_selector_of_ones_own_is_left_as_it_is():
+    own = ["topologyKey=zone", "maxSkew=1", "whenUnsatisfiable=DoNotSchedule", "labelSelector.matchLabels.team=a"]
+    objects = rendered("minimal", *[f"topologySpreadConstraints[0].{s}" for s in own])
+    assert pod(objects)["topologySpreadConstraints"][0]["labelSelector"] == {"matchLabels": {"team": "a"}}
+
+
+def test_a_key_in_a_store_may_hold_anything():
+    init = pod(rendered("secure", "model.s3.key=a b/c+d%3?#.onnx"))["initContainers"][0]
+    address = {e["name"]: e.get("value") for e in init["env"]}["MODEL_URL"]
+    assert address == "https://minio.storage:9000/models/a%20b/c%2Bd%253%3F%23.onnx"
+
+
+def test_what_fetches_the_model_asks_for_no_device():
+    """The pod of `helm test` fetches it, too, while the daemon's pods hold every GPU."""
+    objects = rendered("secure", r"resources.limits.nvidia\.com/gpu=1")
+    assert streamer(objects)["resources"]["limits"]["nvidia.com/gpu"] == 1
+    test = objects["Pod", f"{NAME}-test"]["spec"]
+    for container in [*pod(objects)["initContainers"], *test["initContainers"], *test["containers"]]:
+        assert set(container["resources"]["limits"]) == {"memory"}
+
+
+def test_an_address_without_a_port_names_none_to_a_policy():
+    rendered("minimal", "networkPolicy.enabled=true", "config.kafka.bootstrap_servers=kafka1")
+
+
 def test_an_image_is_named_by_digest_tag_or_the_charts_version():
     assert streamer(rendered())["image"] == "tidecast:0.1.0"
     assert streamer(rendered("minimal", "image.tag=x"))["image"] == "tidecast:x"

@@ -95,6 +95,32 @@ def test_what_may_be_secret_in_an_address_is_not_said(store, monkeypatch, capsys
     assert "hunter2" not in said
 
 
+@pytest.mark.parametrize("end", ["", "\n", " \r\n"])
+def test_a_secret_that_ends_a_line_is_sent_without_its_end(store, tmp_path, end):
+    environ = {"MODEL_URL": f"{store}/m", "MODEL_SHA256": SHA256, "MODEL_AUTHORIZATION": f"Bearer x{end}"}
+    fetch_model.fetch(environ, tmp_path / "model.onnx", NOW)
+    signed = {"MODEL_URL": f"{store}/m", "MODEL_SHA256": SHA256, **{k: v + end for k, v in KEY.items()}}
+    fetch_model.fetch(signed | {"S3_REGION": KEY["S3_REGION"]}, tmp_path / "model.onnx", NOW)
+    assert Store.asked[0]["authorization"] == "Bearer x"
+    without = fetch_model.sign(f"{store}/m", KEY["S3_REGION"], *list(KEY.values())[:2], NOW)
+    assert Store.asked[1]["authorization"] == without["Authorization"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MODEL_AUTHORIZATION", "Bearer\nhunter2"), ("MODEL_AUTHORIZATION", "hunter2…"), ("MODEL_URL", "/ ?key=hunter2")],
+)
+def test_what_the_library_refuses_is_refused_without_being_shown(store, monkeypatch, capsys, tmp_path, name, value):
+    monkeypatch.setenv("MODEL_URL", f"{store}/m")
+    monkeypatch.setenv("MODEL_SHA256", SHA256)
+    monkeypatch.setenv(name, f"{store}{value}" if name == "MODEL_URL" else value)
+    monkeypatch.setattr("sys.argv", ["fetch_model.py", str(tmp_path / "model.onnx")])
+    assert fetch_model.main() == 1
+    said = "".join(capsys.readouterr())
+    assert said.startswith(f"{store}/")
+    assert "hunter2" not in said
+
+
 def test_a_file_of_this_machine_is_no_model_to_fetch(tmp_path):
     with pytest.raises(ValueError, match="http://"):
         fetch_model.fetch({"MODEL_URL": "file:///etc/passwd", "MODEL_SHA256": SHA256}, tmp_path / "m", NOW)

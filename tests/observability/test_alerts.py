@@ -18,6 +18,7 @@ POD = GROUP | {"pod": "tidecast-0", "instance": "10.0.0.1:9108"}
 OTHER = GROUP | {"pod": "tidecast-1", "instance": "10.0.0.2:9108"}
 EVENTS = {"topic": "events", "partition": "0"}
 MINUTES = 100
+GONE = float("nan")  # a scrape that failed: the series is stale from there on
 
 Value = float | None
 Series = Callable[[float], Value]
@@ -203,6 +204,16 @@ FIRES = [
         {
             named("process_start_time_seconds"): lambda minute: 1_700_000_000 + 480 * (minute // 8),
             named("streamer_build_info", version="1"): constant(1),
+        },
+    ),
+    Fires(
+        "TidecastRestartsRepeatedly",
+        19,  # fenced within a minute of each start, and kept waiting for 5 before the next
+        POD,
+        "tidecast-0 10.0.0.1:9108 started 3 times in 30 minutes",
+        {
+            named("process_start_time_seconds"): lambda m: 1_700_000_000 + 360 * (m // 6) if m % 6 < 1 else GONE,
+            named("streamer_build_info", version="1"): lambda m: 1 if m % 6 < 1 else GONE,
         },
     ),
     Fires(
@@ -446,7 +457,8 @@ def check(folder, alert, series, expected):
     """Run promtool: at each of these minutes, exactly these alerts."""
     times = [minute / 2 for minute in range(2 * MINUTES)]
     shown = {
-        name: ["_" if values(t) is None else f"{values(t):.12g}" for t in times] for name, values in series.items()
+        name: ["_" if values(t) is None else f"{values(t):.12g}".replace("nan", "stale") for t in times]
+        for name, values in series.items()
     }
     test = {
         "interval": "30s",

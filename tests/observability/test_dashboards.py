@@ -72,6 +72,14 @@ def test_a_panel_says_what_it_is_for_in_which_unit_from_which_datasource(name, p
         assert all(target["legendFormat"] for target in panel["targets"])
 
 
+@pytest.mark.parametrize(("name", "panel"), list(panels()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_single_number_is_that_of_now_and_not_the_last_of_processes_that_are_gone(name, panel):
+    single = panel["type"] in ("stat", "table")
+    assert all((target["instant"], target["range"]) == (single, not single) for target in panel["targets"])
+    if panel["title"] in ("Processes", "Partitions served"):  # none is a number, too, and red
+        assert panel["targets"][0]["expr"].endswith(" or vector(0)")
+
+
 @pytest.mark.parametrize(("name", "query"), list(queries()), ids=lambda value: value[:60])
 def test_a_query_names_metrics_and_labels_that_exist(name, query):
     found = METRIC.findall(query)
@@ -88,10 +96,10 @@ def test_a_query_names_metrics_and_labels_that_exist(name, query):
 @pytest.mark.parametrize(("name", "query"), list(queries()), ids=lambda value: value[:60])
 def test_rates_are_of_counters_over_the_interval_and_quantiles_keep_the_bounds(name, query):
     for function, metric in re.findall(r"(\w+)\((\w+)\{[^}]*\}\[\w+\]\)", query):
-        assert function in ("rate", "increase", "changes")
-        assert metric.endswith(("_total", "_sum", "_count", "_bucket")) or function == "changes"
+        assert function in ("rate", "increase", "changes", "last_over_time")
+        assert metric.endswith(("_total", "_sum", "_count", "_bucket")) or function in ("changes", "last_over_time")
     assert len(re.findall(r"\[\w+\]", query)) == len(
-        re.findall(r"(?:rate|increase|changes)\(\w+\{[^}]*\}\[\w+\]", query)
+        re.findall(r"(?:rate|increase|changes|last_over_time)\(\w+\{[^}]*\}\[\w+\]", query)
     )
     if "_bucket" in query:
         assert re.match(r"histogram_quantile\(0\.\d+, sum by \((pod, instance, )?le\) ", query)

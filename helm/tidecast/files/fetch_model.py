@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -41,10 +42,10 @@ def fetch(environ: Mapping[str, str], target: Path, now: datetime) -> str:
     """Write the model to `target`; what was done, in words. Raises ValueError for another checksum, OSError."""
     url, expected = environ["MODEL_URL"], environ["MODEL_SHA256"].lower()
     headers = {}
-    if authorization := environ.get("MODEL_AUTHORIZATION"):
+    if authorization := secret(environ, "MODEL_AUTHORIZATION"):
         headers["Authorization"] = authorization
-    if key_id := environ.get("S3_ACCESS_KEY_ID"):
-        headers = sign(url, environ["S3_REGION"], key_id, environ["S3_SECRET_ACCESS_KEY"], now)
+    if key_id := secret(environ, "S3_ACCESS_KEY_ID"):
+        headers = sign(url, environ["S3_REGION"], key_id, secret(environ, "S3_SECRET_ACCESS_KEY"), now)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"found {shown(url)!r}, expected an address that begins with http:// or https://")
     part = target.with_suffix(".part")
@@ -62,6 +63,14 @@ def fetch(environ: Mapping[str, str], target: Path, now: datetime) -> str:
         )
     part.replace(target)
     return f"{size} bytes, SHA-256 as expected"
+
+
+def secret(environ: Mapping[str, str], name: str) -> str:
+    """A secret without the line's end that many a Secret's value has. Raises ValueError that does not show it."""
+    value = environ.get(name, "").strip()
+    if not value.isprintable() or not value.isascii():  # the library would refuse it, too, and show it
+        raise ValueError(f"{name}: found a character that no header can have; correct the Secret")
+    return value
 
 
 def shown(url: str) -> str:
@@ -93,6 +102,9 @@ def main() -> int:
     place = shown(os.environ.get("MODEL_URL", ""))
     try:
         print(f"{place}: {fetch(os.environ, Path(sys.argv[1]), datetime.now(UTC))}")
+    except HTTPException as problem:  # its text may hold the whole address
+        print(f"{place}: no answer that HTTP allows, or no such address: {type(problem).__name__}", file=sys.stderr)
+        return 1
     except (ValueError, URLError, OSError) as problem:
         print(f"{place}: {problem}", file=sys.stderr)
         return 1

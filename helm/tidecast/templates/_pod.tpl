@@ -98,7 +98,7 @@
     {{- end }}
     {{- end }}
     {{- else }}
-    - {name: MODEL_URL, value: {{ printf "%s/%s/%s" (trimSuffix "/" $model.s3.endpoint) $model.s3.bucket $model.s3.key | quote }}}
+    - {name: MODEL_URL, value: {{ printf "%s/%s/%s" (trimSuffix "/" $model.s3.endpoint) $model.s3.bucket (urlquery $model.s3.key | replace "+" "%20" | replace "%2F" "/") | quote }}}
     {{- with $model.s3.credentialsSecret }}
     - {name: S3_REGION, value: {{ $model.s3.region | quote }}}
     - name: S3_ACCESS_KEY_ID
@@ -113,7 +113,7 @@
   {{- with .Values.securityContext }}
   securityContext: {{- toYaml . | nindent 4 }}
   {{- end }}
-  resources: {{- toYaml .Values.resources | nindent 4 }}
+  resources: {{- include "tidecast.resourcesWithoutDevices" . | nindent 4 }}
   volumeMounts:
     - {name: model, mountPath: /models}
     - {name: fetch-model, mountPath: /etc/fetch-model, readOnly: true}

@@ -97,7 +97,7 @@
 {{- $open := list -}}
 {{- range $policy.kafkaPorts -}}{{- $open = append $open (int64 .) -}}{{- end -}}
 {{- range splitList "," .Values.config.kafka.bootstrap_servers -}}
-{{- $port := regexFind "[0-9]+$" (trim .) -}}
+{{- $port := trimPrefix ":" (regexFind ":[0-9]+$" (trim .)) -}}
 {{- if and $port (not (has (int64 $port) $open)) -}}
 {{- fail (printf "networkPolicy.kafkaPorts: %s of config.kafka.bootstrap_servers is not among them; add %s, and the ports that brokers advertise" (trim .) $port) -}}
 {{- end -}}

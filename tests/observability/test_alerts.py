@@ -481,6 +481,18 @@ def test_an_alert_fires_at_its_minute_and_not_before(tmp_path, case):
     check(tmp_path, case.alert, case.series, {case.minute - 1: [], case.minute: alerts})
 
 
+@pytest.mark.parametrize("left", [4, None])
+def test_partitions_that_stay_unserved_are_not_forgotten(tmp_path, left):
+    alert = RULES["TidecastPartitionsUnserved"]
+    series = {named("streamer_assigned_partitions"): lambda minute: 6 if minute < 30 else left}
+    summary = f"shop/tidecast serves {6 - (left or 0)} partitions fewer than before"
+    expected = {
+        "exp_labels": {**GROUP, **alert["labels"]},
+        "exp_annotations": alert["annotations"] | {"summary": summary},
+    }
+    check(tmp_path, "TidecastPartitionsUnserved", series, {minute: [expected] for minute in (40, 65, 99)})
+
+
 @pytest.mark.parametrize(("alert", "case", "series"), SILENT, ids=[f"{alert}: {case}" for alert, case, _ in SILENT])
 def test_an_alert_is_silent_on_what_only_looks_like_it(tmp_path, alert, case, series):
     check(tmp_path, alert, series, {minute: [] for minute in range(MINUTES)})

@@ -310,10 +310,6 @@ def test_what_fetches_the_model_asks_for_no_device():
         assert set(container["resources"]["limits"]) == {"memory"}
 
 
-def test_an_address_without_a_port_names_none_to_a_policy():
-    rendered("minimal", "networkPolicy.enabled=true", "config.kafka.bootstrap_servers=kafka1")
-
-
 def test_an_image_is_named_by_digest_tag_or_the_charts_version():
     assert streamer(rendered())["image"] == "tidecast:0.1.0"
     assert streamer(rendered("minimal", "image.tag=x"))["image"] == "tidecast:x"

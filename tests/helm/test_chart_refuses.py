@@ -104,6 +104,10 @@ def test_a_value_that_cannot_be_is_refused(setting, where):
             ],
             "networkPolicy.modelPorts: 80 is not among them",
         ),
+        (
+            ["config.kafka.bootstrap_servers=a:9092\\,kafka1"],
+            'config.kafka.bootstrap_servers: found "kafka1", expected host:port',
+        ),
         (["kafka.sasl.enabled=true"], "kafka.sasl.existingSecret: not set"),
         (["kafka.tls.clientSecret.name=x"], "kafka.tls.clientSecret: found without kafka.tls.enabled"),
         (["kafka.tls.caSecret.name=x"], "kafka.tls.caSecret: found without kafka.tls.enabled"),

@@ -4,6 +4,11 @@
 {{- if not $kafka.bootstrap_servers -}}
 {{- fail "config.kafka.bootstrap_servers: not set; name your brokers, --set config.kafka.bootstrap_servers=HOST:9092" -}}
 {{- end -}}
+{{- range splitList "," $kafka.bootstrap_servers -}}
+{{- if not (regexMatch "^\\s*\\S+:[0-9]{1,5}\\s*$" .) -}}
+{{- fail (printf "config.kafka.bootstrap_servers: found %q, expected host:port, several separated by commas" (trim .)) -}}
+{{- end -}}
+{{- end -}}
 {{- if not .Values.config.input.topics -}}
 {{- fail "config.input.topics: not set; name the topics to read, --set 'config.input.topics={events}'" -}}
 {{- end -}}
@@ -97,8 +102,8 @@
 {{- $open := list -}}
 {{- range $policy.kafkaPorts -}}{{- $open = append $open (int64 .) -}}{{- end -}}
 {{- range splitList "," .Values.config.kafka.bootstrap_servers -}}
-{{- $port := trimPrefix ":" (regexFind ":[0-9]+$" (trim .)) -}}
-{{- if and $port (not (has (int64 $port) $open)) -}}
+{{- $port := regexFind "[0-9]+$" (trim .) -}}
+{{- if not (has (int64 $port) $open) -}}
 {{- fail (printf "networkPolicy.kafkaPorts: %s of config.kafka.bootstrap_servers is not among them; add %s, and the ports that brokers advertise" (trim .) $port) -}}
 {{- end -}}
 {{- end -}}

@@ -89,6 +89,14 @@ def test_a_value_that_cannot_be_is_refused(setting, where):
             ["extraEnv[0].name=STREAMER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD", "extraEnv[0].value=hunter2"],
             "STREAMER_KAFKA__OPTIONS__SASL_PLAIN_PASSWORD is a secret",
         ),
+        (
+            ["extraEnv[0].name=STREAMER_KAFKA__OPTIONS__SSL__KEY__PEM", "extraEnv[0].value=hunter2"],
+            "STREAMER_KAFKA__OPTIONS__SSL__KEY__PEM is a secret",
+        ),
+        (
+            ["extraEnv[0].name=STREAMER_KAFKA__OPTIONS", 'extraEnv[0].value=\\{"sasl.password": "hunter2"\\}'],
+            "STREAMER_KAFKA__OPTIONS is a secret",
+        ),
         ([r"commonLabels.app\.kubernetes\.io/name=x"], "commonLabels: found app.kubernetes.io/name"),
         ([r"podLabels.app\.kubernetes\.io/component=x"], "podLabels: found app.kubernetes.io/component"),
         (

@@ -34,7 +34,10 @@
 {{- fail (printf "config.http.host: found %s, where no probe reaches it; remove it, or set 0.0.0.0 or ::" .Values.config.http.host) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
-{{- if and .value (regexMatch "(?i)^STREAMER_KAFKA__OPTIONS__.*(PASSWORD|SECRET|TOKEN|JAAS)" (.name | default "")) -}}
+{{- $name := .name | default "" -}}
+{{- $one := regexMatch "(?i)^STREAMER_KAFKA__OPTIONS__.*(PASSWORD|SECRET|TOKEN|JAAS|KEY_+PEM)" $name -}}
+{{- $all := and (regexMatch "(?i)^STREAMER_KAFKA(__OPTIONS)?$" $name) (regexMatch "(?i)password|secret|token|jaas|key[._]pem" (toString .value)) -}}
+{{- if and .value (or $one $all) -}}
 {{- fail (printf "extraEnv: %s is a secret, and would be readable in the StatefulSet; use valueFrom with a secretKeyRef, or kafka.sasl.existingSecret" .name) -}}
 {{- end -}}
 {{- end -}}

@@ -192,7 +192,9 @@ def test_a_new_partition_whose_transaction_is_pending_stops_no_other(bootstrap, 
             eventually(lambda: polled(member) and member.fresh == {Partition(member.topic, 0)}, "all the others")
             produce(bootstrap, member.topic, [Record(b"0"), Record(b"1", partition=1)])
             began = time.monotonic()
-            (records,) = member.client.poll(timeout_seconds=20.0, max_records=10)
+            (records,) = eventually(
+                lambda: member.client.poll(timeout_seconds=20.0, max_records=10), "the other's record"
+            )
             assert records.partition == Partition(member.topic, 1)
             assert time.monotonic() - began < 10
             other.commit_transaction()

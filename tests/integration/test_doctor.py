@@ -117,7 +117,7 @@ def test_every_problem_is_told_in_one_run(settings, bootstrap, capsys):
     assert f"partitions of {settings['output.topic']}: expected at least the 2" in told
     assert f"partitions of {changelog}: expected the 2" in told
     assert f"settings of {changelog}: expected cleanup.policy=compact, found 'delete'" in told
-    assert "expected delete.retention.ms of at least 1 h, found 1 s" in told
+    assert "expected delete.retention.ms of at least 4 h, found 1 s" in told
     assert "expected transaction.timeout.ms below session.timeout.ms, found 10 s and 5 s" in told
     assert "offset 99 is committed, but the input ends at 1" in told
     assert "a forecast of this model may have" in told

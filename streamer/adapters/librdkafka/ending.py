@@ -44,3 +44,5 @@ def close(consumer: Consumer) -> None:
             log("close_cut_short", logging.WARNING, seconds=CLOSE_SECONDS)
     except KafkaException as problem:
         log("close_failed", logging.WARNING, error=error_of(problem).name())
+    except SystemError:  # confluent-kafka stumbles over the error of a consumer that was fenced
+        log("close_failed", logging.WARNING, error="fenced")

@@ -104,7 +104,9 @@ class Membership:
             raise failure
 
     def _assign(self, _consumer: Consumer, assigned: list[Any]) -> None:
-        """Called by the library: partitions came."""
+        """Called by the library: partitions came; while it closes, it no longer answers who we are, and would hang."""
+        if self.closing:
+            return
         self._consumer.incremental_assign([])
         self._member_id = self._identity()[1]
         partitions = {Partition(each.topic, each.partition) for each in assigned} - self.owned
@@ -133,7 +135,7 @@ class Membership:
         It would join again under our name at once, and so drive out who was given it meanwhile.
         """
         partitions = {Partition(each.topic, each.partition) for each in lost}
-        if self._is_taken(self.member_ids):
+        if not self.closing and self._is_taken(self.member_ids):
             self.name_taken = True
             with suppress(KafkaException):  # the library may know by itself, and takes no more then
                 self._consumer.unsubscribe()

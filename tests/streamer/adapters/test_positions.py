@@ -20,6 +20,9 @@ class Rebalancing:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
+    def poll(self, _timeout: float) -> None:
+        """Nothing is read."""
+
     def _refuse(self, *_: object, **__: object) -> None:
         raise self._error
 
@@ -38,8 +41,9 @@ def test_kafka_python_asks_again_while_the_group_rebalances_and_commits_as_a_mem
 
 
 @pytest.mark.parametrize("code", ["ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "UNKNOWN_MEMBER_ID"])
-def test_librdkafka_asks_again_while_the_group_rebalances(code):
+def test_librdkafka_asks_again_while_the_group_rebalances(code, monkeypatch):
     error = KafkaException(KafkaError(getattr(KafkaError, code)))
+    monkeypatch.setattr("streamer.adapters.librdkafka.positions.open_client", lambda *_: Rebalancing(error))
     positions = LibrdkafkaPositions(Rebalancing(error), KAFKA, INPUT)  # type: ignore[arg-type]
     with pytest.raises(NotNowError, match=code):
         positions.committed([EVENTS])

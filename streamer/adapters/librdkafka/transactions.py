@@ -55,7 +55,7 @@ ABORT_SECONDS = 2.0
 ABANDON_SECONDS = 1.0
 GRACE_SECONDS = 1.0  # for the library to keep a limit that it was given
 RECOVER_SECONDS = 5.0  # for a new producer to be let in, twice as long after each that was not
-MOST_RECOVER_SECONDS = 20.0  # far below a poll interval
+DOUBLINGS = 2  # then it is 20 s, far below a poll interval
 
 TOLD_BEFORE_COMMIT = LASTING | NO_PARTITION | {KafkaError._INCONSISTENT}  # what messages fail with, before it is asked
 
@@ -94,16 +94,16 @@ class Transactions:
     def recover(self) -> None:
         """Begin again with a new producer. Raises NotNowError, FencedError, DeliveryError."""
         self.abandon()
+        limit = RECOVER_SECONDS * 2 ** min(self._refused, DOUBLINGS)
+        self._refused += 1
         try:
-            self.begin(min(RECOVER_SECONDS * 2**self._refused, MOST_RECOVER_SECONDS))
+            self.begin(limit)
             self._refused = 0
         except OutcomeUnknownError as problem:
-            self._refused += 1
             self.abandon()
             raise NotNowError(f"a new producer was not let in: {problem}") from None
         except KafkaException as problem:
             error = error_of(problem)
-            self._refused += 1
             self.abandon()
             if error.code() in REFUSED_EPOCH:
                 raise self._fenced(error) from None

@@ -31,8 +31,8 @@ from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowErr
 from streamer.logs import log
 from streamer.overtaking import Overtaking
 from streamer.pace import Pace
-from streamer.questions import NotYetError
 from streamer.restore import Restore
+from streamer.restores import Restores
 from streamer.tasks import Phase, Task
 
 MAX_BATCH_RECORDS = 10_000
@@ -40,7 +40,6 @@ MAX_BATCH_NUMBERS = 500_000  # forecast numbers of one batch, some 4.5 MB: long 
 MAX_BATCH_STATE_BYTES = 4 << 20  # of one batch's streams: were all of them new, each would be snapshotted with it
 MAX_PENDING_BYTES = 8 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
-RESTORE_SLICE_SECONDS = 0.05  # between polls, so that restoring stops nobody
 RETRY_SECONDS = 0.2  # between attempts at one transaction
 DRAIN_SECONDS = 10.0  # for the last transactions
 HEALTHY_SECONDS = 60.0  # without a turn of the loop; the group would have given our partitions away by then
@@ -90,14 +89,12 @@ class Daemon:
         self._engine = engine
         self._client = client
         self._checkpoint = checkpoint
-        self._restoring = restoring
         self._metrics = metrics
         self._clocks = clocks
         self._committer = Committer(client, metrics.delivery.transaction)
         self._overtaking = Overtaking(client.beginning, metrics.state.input_lost)
         self._tasks: dict[Partition, Task] = {}
-        self._restores: dict[Task, Restore] = {}
-        self._begun: dict[Task, float] = {}
+        self._restores = Restores(restoring, clocks.monotonic)
         self._joined = False
         self._member_since = math.inf
         numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
@@ -219,8 +216,7 @@ class Daemon:
         self._overtaking.end(change.revoked)
         for partition in change.assigned:
             task = self._tasks[partition] = Task(partition, Ledger(self._engine.arena))
-            self._restores[task] = self._restoring(task)
-            self._begun[task] = self._clocks.monotonic()
+            self._restores.add(task)
         self._metrics.assignment.rebalanced(self._tasks.keys())
         self._measure_streams()
 
@@ -229,38 +225,21 @@ class Daemon:
         if task is not None:
             task.move(Phase.CLOSED)
             self._checkpoint.close(task)
-            self._restores.pop(task, None)
-            self._begun.pop(task, None)
+            self._restores.remove(task)
             self._engine.release(partition)
 
     def _restore(self) -> bool:
-        """A slice of the first partition that is not restored yet; False when it got no further."""
-        task, restore = next(iter(self._restores.items()))
-        got_on = False
-        try:
-            got_on = restore.slice(RESTORE_SLICE_SECONDS, self._clocks.monotonic())
-        except NotNowError as problem:
-            if not isinstance(problem, NotYetError):
-                log("restore_delayed", partition=_name(task), error=str(problem))
-            if not restore.is_reading:
-                self._restores[task] = self._restores.pop(task)  # the others need not wait for it
-        if restore.is_saving:
-            self._restores[task] = self._restores.pop(task)
-        elif len(self._restores) > 1 and restore.stands_still(self._clocks.monotonic()):
-            log("restore_set_aside", logging.WARNING, partition=_name(task))
-            restore.set_aside()
-            self._restores[task] = self._restores.pop(task)
-        if task.phase is Phase.RUNNING:
-            del self._restores[task]
-            seconds = self._clocks.monotonic() - self._begun.pop(task)
-            self._metrics.state.restored(seconds, restore.snapshots, restore.replayed)
+        """A slice of what is to be restored; False when it got no further."""
+        got_on, restored = self._restores.slice()
+        if restored is not None:
+            self._metrics.state.restored(restored.seconds, restored.snapshots, restored.replayed)
             self._measure_streams()
             log(
                 "partition_restored",
-                partition=_name(task),
-                streams=len(self._engine.rows(task.partition)),
-                replayed=restore.replayed,
-                seconds=seconds,
+                partition=restored.task.name,
+                streams=len(self._engine.rows(restored.task.partition)),
+                replayed=restored.replayed,
+                seconds=restored.seconds,
             )
         return got_on
 
@@ -414,7 +393,3 @@ class Daemon:
 
 def _cut_short(problem: DeliveryError) -> None:
     log("drain_cut_short", logging.WARNING, error=str(problem))
-
-
-def _name(task: Task) -> str:
-    return f"{task.partition.topic}-{task.partition.number}"

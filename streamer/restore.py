@@ -345,11 +345,11 @@ class Restore:
         self._task.voided.update(self._unused if no_one_knows else self._seen & self._unused.keys())
         if self._lost:
             self._policy.on_lost(len(self._lost))
-            log("input_lost", logging.WARNING, partition=_name(self._task), committed=self._lost.start,
+            log("input_lost", logging.WARNING, partition=self._task.name, committed=self._lost.start,
                 begins=self._lost.stop)  # fmt: skip
         for reason, count in Counter(self._unused.values()).items():
             self._policy.on_reset(reason, count)
-            log("snapshots_unused", logging.WARNING, partition=_name(self._task), reason=reason, streams=count)
+            log("snapshots_unused", logging.WARNING, partition=self._task.name, reason=reason, streams=count)
         if self._policy.warm_from_input_steps and (len(self._task.rebuilt) or self._task.voided):
             self._task.saving, self._step = True, _Step.SAVE
         else:
@@ -367,7 +367,7 @@ class Restore:
             del self._unused[streams[row]]
         if len(rebuilt):
             self._policy.on_rebuilt(len(rebuilt))
-            log("streams_rebuilt", partition=_name(self._task), streams=len(rebuilt))
+            log("streams_rebuilt", partition=self._task.name, streams=len(rebuilt))
         return rebuilt
 
     def _go_live(self) -> None:
@@ -377,7 +377,7 @@ class Restore:
         self._client.resume(self._task.partition, self._committed.offset)
 
     def _too_slow(self, now: float) -> None:
-        log("restore_begun_again", logging.WARNING, partition=_name(self._task), seconds=now - self._began)
+        log("restore_begun_again", logging.WARNING, partition=self._task.name, seconds=now - self._began)
         self._again()
 
     def _again(self) -> None:
@@ -401,7 +401,3 @@ def _below(records: Records, offset: int) -> Records | None:
 
 def _text(key: bytes | None) -> str:
     return (key or b"").decode(errors="replace")
-
-
-def _name(task: Task) -> str:
-    return f"{task.partition.topic}-{task.partition.number}"

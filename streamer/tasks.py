@@ -70,6 +70,11 @@ class Task:
         self.phase = phase
 
     @property
+    def name(self) -> str:
+        """The partition's name in the log."""
+        return f"{self.partition.topic}-{self.partition.number}"
+
+    @property
     def is_ours(self) -> bool:
         """Whether this ownership still holds."""
         return self.phase is not Phase.CLOSED

@@ -29,9 +29,9 @@ from streamer.checkpoint import position_of
 from streamer.core.events import Partition
 from streamer.core.ledger import Ledger
 from streamer.core.snapshot import SnapshotFormat, Snapshots
-from streamer.daemon import RESTORE_SLICE_SECONDS
 from streamer.delivery import KafkaClient, LogReader, Position
 from streamer.restore import Restore, RestorePolicy
+from streamer.restores import SLICE_SECONDS
 from streamer.settings import KafkaSettings
 from streamer.tasks import Phase, Task, changelog_of
 from tests import models
@@ -111,7 +111,7 @@ def restore(reader: LogReader, source: str, model: OnnxModel, format_: SnapshotF
             task = Task(Partition(source, number), Ledger(engine.arena))
             one = Restore(task, RestorePolicy(GROUP), client, reader, engine, format_)
             while task.phase is not Phase.RUNNING:
-                one.slice(RESTORE_SLICE_SECONDS, time.monotonic())
+                one.slice(SLICE_SECONDS, time.monotonic())
         seconds = time.perf_counter() - begin
     assert len(engine.arena) == STREAMS
     return seconds

@@ -87,13 +87,34 @@ def _librdkafka() -> dict[str, Place]:
     }
 
 
+def inside(owner: Any, name: str) -> Callable[[], bool]:
+    """Whether a call of this is going on."""
+    original: Callable[..., Any] = getattr(owner, name)
+    depth = 0
+
+    @functools.wraps(original)
+    def around(*arguments: Any, **named: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        try:
+            return original(*arguments, **named)
+        finally:
+            depth -= 1
+
+    setattr(owner, name, around)
+    return lambda: depth > 0
+
+
 def arm(place: Place, times: int, number: signal.Signals) -> None:
     """Send the signal when the point is reached for the n-th time."""
     original: Callable[..., Any] = getattr(place.owner, place.name)
     left = times
+    in_restore = inside(Restore, "slice") if number is signal.SIGSTOP else lambda: False
 
     def reached(after_seconds: float = 0.0) -> None:
         nonlocal left
+        if in_restore():  # of a partition's first position: who wakes from that has no records to be refused
+            return
         left -= 1
         if left:
             return

@@ -130,7 +130,8 @@ class Process:
         rules = RestorePolicy(GROUP, steps, told.reset, told.rebuilt, told.input_lost, setup.ask())
 
         def restoring(task: Task) -> Restore:
-            return WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)
+            self.last_restore = WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)
+            return self.last_restore
 
         self.attempts = 0
         clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock(), self.beside)

@@ -225,8 +225,7 @@ def test_records_that_a_restore_replays_again_are_counted_once():
     world.run([Start(0), Turn(0, 8), A, B, Turn(0, 4), B, B, B, B, Turn(0, 4), Kill(0), Wait(40), Start(1), Turn(1)])
     process = world.processes[1]
     assert process is not None
-    (restore,) = process.daemon._restores.values()
-    while restore.replayed < 2:
+    while process.last_restore.replayed < 2:
         world.run([Turn(1)])
     world.broker.log(EVENTS).retain(5)  # overtakes the reading, which begins again
     world.run([Turn(1, 20)])

@@ -37,9 +37,10 @@ format: $(VENV)/.development ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.development ## measure throughput, restore, changelog, take-over and many streams, an hour (needs Java and Maven)
+bench: $(VENV)/.development ## measure throughput, delay, restore, changelog, take-over and many streams, an hour (needs Java and Maven)
 	$(BIN)/python -m tests.benchmarks.core_throughput
 	$(BIN)/python -W ignore -m tests.benchmarks.daemon_throughput
+	$(BIN)/python -m tests.benchmarks.delay
 	$(BIN)/python -m tests.benchmarks.restore
 	$(BIN)/python -m tests.benchmarks.changelog
 	$(BIN)/python -m tests.benchmarks.take_over

@@ -1,8 +1,9 @@
 """What librdkafka does alone: python -m tests.benchmarks.raw_client --bootstrap B --input T --output T --bytes N.
 
 Consume every record of the input and produce, for each, a value of N bytes (made beforehand, of digits as a forecast
-has them) to the same partition of the output, in one transaction with the positions every 100 ms: the same client, the
-same options and the same calls as the daemon's, and nothing else. The daemon's throughput is a share of this.
+has them) with the record's key to the same partition of the output, and commit the positions with them every 100 ms:
+confluent-kafka's own classes with the daemon's options, the shortest loop there is, and nothing else. The daemon's
+throughput is a share of this.
 """
 
 import argparse
@@ -12,11 +13,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
-from streamer.adapters.librdkafka import LibrdkafkaClient
-from streamer.core.events import Partition
-from streamer.delivery import Messages, Position
-from streamer.settings import InputSettings, KafkaSettings, OutputSettings
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from streamer.adapters.librdkafka.options import BATCH_BYTES, consumer_options, producer_options
+from streamer.settings import KafkaSettings, OutputSettings
 
 INTERVAL_SECONDS = 0.1
 MAX_RECORDS = 10_000
@@ -35,33 +35,32 @@ def values_of(size: int) -> list[bytes]:
     return [value() for _ in range(VALUES)]
 
 
-def run(client: LibrdkafkaClient, output: str, values: list[bytes]) -> tuple[int, float, float]:
+def run(consumer: Consumer, producer: Producer, output: str, values: list[bytes]) -> tuple[int, float, float]:
     """Records passed through until none comes any more; the seconds and CPU seconds from the first to the last."""
-    count, waiting = 0, 0
-    began = last = cpu = 0.0
-    positions: dict[Partition, Position] = {}
-    messages: list[Messages] = []
-    due = time.monotonic()
-    idle_since = time.monotonic()
-    while time.monotonic() - idle_since < IDLE_SECONDS:
-        batch = client.poll(INTERVAL_SECONDS, MAX_RECORDS)
-        if change := client.rebalance():
-            for partition in change.assigned:
-                client.resume(partition, client.starting_offset(partition))
-            idle_since = time.monotonic()
-        for records in batch:
-            if not began:
-                began, cpu = time.monotonic(), cpu_seconds()
-            at = Partition(output, records.partition.number)
-            messages.append(Messages(at, records.keys, [values[o % VALUES] for o in records.offsets]))
-            positions[records.partition] = Position(records.offsets[-1] + 1, "")
-            waiting += len(records)
-        if waiting and time.monotonic() >= due:
-            client.transact(messages, positions)
-            count, waiting = count + waiting, 0
-            last = idle_since = time.monotonic()
-            due, messages, positions = last + INTERVAL_SECONDS, [], {}
-    return count, last - began, cpu_seconds() - cpu
+    count = 0
+    last: dict[tuple[str, int], Message] = {}  # of each partition in this transaction
+    began = ended = due = cpu = 0.0
+    producer.begin_transaction()
+    while not began or time.monotonic() - ended < IDLE_SECONDS:
+        messages = consumer.consume(MAX_RECORDS, 0) or consumer.consume(1, INTERVAL_SECONDS)
+        if messages and not began:
+            began, cpu = time.monotonic(), cpu_seconds()
+            ended, due = began, began + INTERVAL_SECONDS
+        for message in messages:
+            number = message.partition()
+            producer.produce(output, values[count % VALUES], message.key(), number)
+            last[message.topic(), number] = message
+            count += 1
+        if last and time.monotonic() >= due:
+            positions = [TopicPartition(*at, message.offset() + 1) for at, message in last.items()]
+            producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata())
+            producer.commit_transaction()
+            ended = time.monotonic()
+            due, last = ended + INTERVAL_SECONDS, {}
+            producer.begin_transaction()
+    used = cpu_seconds() - cpu
+    producer.abort_transaction()
+    return count, ended - began, used
 
 
 def cpu_seconds() -> float:
@@ -80,19 +79,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compression", default="lz4")
     given = parser.parse_args(arguments)
     kafka = KafkaSettings(bootstrap_servers=given.bootstrap, group_id=given.group, client="confluent")
-    events, output = (
-        InputSettings(topics=[given.input]),
-        OutputSettings(topic=given.output, compression=given.compression),
-    )
-    client = LibrdkafkaClient(kafka, events, output, KafkaPythonCluster(kafka, events, output))
-    client.start(lambda: None)
+    output = OutputSettings(topic=given.output, compression=given.compression)
+    producer = Producer(producer_options(kafka, output, given.group, BATCH_BYTES, {}))
+    producer.init_transactions()
+    consumer = Consumer(consumer_options(kafka, print) | {"enable.partition.eof": False})
+    consumer.subscribe([given.input])
     try:
-        count, seconds, cpu = run(client, given.output, values_of(given.bytes))
+        count, seconds, cpu = run(consumer, producer, given.output, values_of(given.bytes))
     finally:
-        client.close()
-    if not count:
-        print(f"no record came from {given.input!r}", file=sys.stderr)
-        return 1
+        consumer.close()
     speed = f"{count / seconds:,.0f} records/s, {1e6 * cpu / count:.1f} CPU seconds per million"
     print(f"{count} records in {seconds:.1f} s: {speed}")
     return 0

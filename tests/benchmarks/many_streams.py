@@ -231,7 +231,7 @@ def note_turns(found: Found, scene: Scene) -> None:
 
 
 def restart(scene: Scene, events: int) -> tuple[float, int, float]:
-    """Seconds until a daemon is ready, records it replayed, and streams a second; killed after so many events, or stopped."""
+    """Seconds until a daemon is ready, records it replayed, streams a second; then it is killed, or stopped at once."""
     with scene.daemon() as streamer:
         begin = time.perf_counter()
         eventually(lambda: streamer.get("/readyz"), "the daemon is ready", 600)

@@ -34,6 +34,6 @@ class Cluster(Protocol):
         """The largest record that the dead letter topic takes; None while brokers do not say."""
         ...
 
-    def is_ours(self, member_ids: Collection[str]) -> bool:
-        """Whether our name in the group is still this member's, or nobody's, as far as the brokers answer."""
+    def is_ours(self, member_ids: Collection[str]) -> bool | None:
+        """Whether our name in the group is still this member's, or nobody's; None while the brokers do not say."""
         ...

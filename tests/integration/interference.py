@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 from kafka.errors import KafkaTimeoutError
 
 from streamer.adapters.librdkafka.membership import GENERATION, METADATA_MAGIC
@@ -115,3 +115,9 @@ def hang(broker: Broker) -> None:
 
 def go_on(broker: Broker) -> None:
     os.kill(broker.process.pid, signal.SIGCONT)
+
+
+def give_up(member: Member) -> None:
+    """What librdkafka says of a consumer whose heartbeat was refused for its name: it is of no use any more."""
+    text = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+    member.client._note(Message(error=KafkaError(KafkaError._FATAL, f"Fatal error: {text}")))

@@ -6,9 +6,9 @@ import pytest
 
 from streamer.core.events import Partition
 from streamer.delivery import FencedError, NotNowError, OutcomeUnknownError, Position
-from tests.integration.interference import before_positions, membership, with_group
+from tests.integration.interference import before_positions, give_up, membership, with_group
 from tests.integration.members import at, committed, polled, running, values
-from tests.integration.records import transaction
+from tests.integration.records import create_topic, transaction
 from tests.integration.waiting import eventually
 
 
@@ -115,3 +115,35 @@ def test_a_member_whose_name_another_takes_is_told_so(new_member):
         first.join()
         with running(second), pytest.raises(FencedError, match=r"has taken (the name 'a'|the place of 'group-\w+-a')"):
             eventually(contend, "an error")
+
+
+@pytest.mark.parametrize("kafka_client", ["confluent"])
+def test_a_consumer_that_its_library_gives_up_is_replaced_once_the_name_is_known_to_be_ours(
+    bootstrap, new_member, monkeypatch
+):
+    member = new_member(group_instance_id="a", topic=create_topic(bootstrap))
+    with running(member):
+        member.join()
+        give_up(member)
+        with monkeypatch.context() as patch:
+            patch.setattr(member.client._cluster, "is_ours", lambda member_ids: None)  # brokers do not say
+            assert member.client.poll(0.01, 1) == []
+            member.client.hold(0.01)
+            assert member.owned == {0}
+        eventually(lambda: polled(member) and not member.owned, "its partitions lost")
+        member.join()
+        member.client.transact([member.forecasts(b"1")], at(member, 0, 1))
+    assert values(member) == [b"1"]
+
+
+@pytest.mark.parametrize("kafka_client", ["confluent"])
+def test_a_consumer_that_its_library_gives_up_since_another_has_its_name_ends_the_process(new_member):
+    first = new_member(group_instance_id="a")
+    second = new_member(group=first.group, group_instance_id="a")
+    with running(first):
+        first.join()
+        with running(second):
+            second.join()
+            give_up(first)
+            with pytest.raises(FencedError, match="has taken the name 'a'"):
+                first.client.poll(0.01, 1)

@@ -5,8 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
+from kafka import KafkaAdminClient
 
 from streamer.adapters.kafka_python import client, positions, transactions
 from streamer.adapters.kafka_python.producer import TransactionalProducer
@@ -205,3 +207,26 @@ def test_a_broker_that_hangs_does_not_stop_the_loop(own_cluster, kafka_client, m
             os.kill(broker.process.pid, signal.SIGCONT)
         produce(bootstrap, member.topic, [Record(b"1")])
         member.read(1)
+
+
+def test_a_named_member_whose_session_ended_while_brokers_were_away_comes_back(own_cluster):
+    """librdkafka may then send heartbeats without a member id, and take their refusal for a successor of its name."""
+    bootstrap, (broker,) = own_cluster.bootstrap, own_cluster.brokers
+    quick = {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 300}
+    topics = create_topic(bootstrap), create_topic(bootstrap)
+    member = Member(bootstrap, *topics, client="confluent", group_instance_id="a", options=quick)
+    with running(member):
+        member.join()
+        eventually(lambda: committed(member, 0), "its first position stable: a broker killed before may never do it")
+        broker.kill()
+        eventually(lambda: not member.client.is_member(), "the session over")
+        broker.start()
+        eventually(lambda: not _members(bootstrap, member.group), "the group without it")
+        eventually(lambda: polled(member) and is_member(member) and member.owned and not member.fresh, "back")
+        member.commit(member.forecasts(b"1"))
+    assert values(member) == [b"1"]
+
+
+def _members(bootstrap: str, group: str) -> list[object]:
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        return list(admin.describe_groups([group])[group]["members"])

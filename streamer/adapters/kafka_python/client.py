@@ -161,7 +161,7 @@ class KafkaPythonClient:
         """After OutcomeUnknownError: a new producer with the same transactional id, which ends what was pending."""
         if self._transactions is None:
             raise OutcomeUnknownError("recover before start")
-        if self._kafka.group_instance_id and not self._cluster.is_ours(self._membership.member_ids):
+        if self._kafka.group_instance_id and self._cluster.is_ours(self._membership.member_ids) is False:
             raise name_taken(self._kafka)  # else we would shut out our successor
         self._transactions.recover()
 

@@ -34,6 +34,6 @@ class KafkaPythonCluster:
         except ConfigError:
             return None  # brokers are away; the transaction itself will say so
 
-    def is_ours(self, member_ids: Collection[str]) -> bool:
-        """Whether our name in the group is still this member's, or nobody's, as far as the brokers answer."""
+    def is_ours(self, member_ids: Collection[str]) -> bool | None:
+        """Whether our name in the group is still this member's, or nobody's; None while the brokers do not say."""
         return check_place(self._kafka, member_ids)

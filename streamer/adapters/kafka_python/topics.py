@@ -104,8 +104,8 @@ def largest_messages(kafka: KafkaSettings, topics: Sequence[str]) -> Mapping[str
     return {topic: int(value or USUAL_LARGEST_BYTES) for topic, value in largest.items()}
 
 
-def check_place(kafka: KafkaSettings, member_ids: Collection[str]) -> bool:
-    """Whether our name in the group is still ours, or nobody's, as far as the brokers answer, and at once.
+def check_place(kafka: KafkaSettings, member_ids: Collection[str]) -> bool | None:
+    """Whether our name in the group is still ours, or nobody's; None where the brokers do not say so at once.
 
     member_ids  what the group has called us, the last time and now: it may list us as we were for some time
     """
@@ -113,7 +113,7 @@ def check_place(kafka: KafkaSettings, member_ids: Collection[str]) -> bool:
         with admin_client(kafka, PLACE_SECONDS) as admin:
             group = admin.describe_groups([kafka.group_id])[kafka.group_id]
     except (ConfigError, KeyError):
-        return True  # what cannot be known now comes out when positions are committed
+        return None
     return all(
         each["member_id"] in member_ids
         for each in group["members"]

@@ -1,5 +1,6 @@
 """The daemon's Kafka client on librdkafka: a member of the consumer group, with a transactional producer."""
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,10 +32,13 @@ from streamer.kafka.cluster import Cluster
 from streamer.kafka.letters import LetterLimit
 from streamer.kafka.watch import InputWatch
 from streamer.kafka.wording import name_taken, names, refused, without_secrets
+from streamer.logs import log
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 
 PARTITIONS_INTERVAL_SECONDS = 30.0  # the group itself tells a new partition to whoever gets it
 PARTITIONS_SECONDS = 0.25
+ASK_AGAIN_SECONDS = 0.5  # who holds our name, while brokers do not answer
+FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()  # a consumer's fatal error has a code of its own
 
 
 class LibrdkafkaClient:
@@ -62,6 +66,7 @@ class LibrdkafkaClient:
         self._read_to: dict[Partition, int] = {}
         self._look_again = 0.0
         self._fatal: Any = None
+        self._fenced = False  # the library has given our consumer up, and our name may be ours still
         self._last_error: Any = None
 
     def start(self, on_revoke: Callable[[], None]) -> None:
@@ -70,7 +75,7 @@ class LibrdkafkaClient:
         Raises ConfigError for brokers that do not answer within `kafka.connect_timeout_seconds`, a topic that does
         not exist or has too few partitions, or an option that librdkafka does not take.
         """
-        self._consumer = open_client(Consumer, self._kafka, consumer_options(self._kafka, self._on_error))
+        self._consumer = self._open_consumer()
         self._membership = Membership(self._consumer, on_revoke, self._is_taken)
         self._positions = Positions(self._consumer, self._kafka, self._input)
         ground = self._cluster.prepare()
@@ -92,6 +97,9 @@ class LibrdkafkaClient:
         Raises FencedError, DeliveryError when the group refuses this member, and StateError for an input that has
         changed under us.
         """
+        if self._fenced and not self._join_again():
+            time.sleep(min(timeout_seconds, ASK_AGAIN_SECONDS))
+            return []
         found = self._fetch(timeout_seconds, max_records)
         self._membership.check()
         self._check_partitions()
@@ -104,6 +112,9 @@ class LibrdkafkaClient:
 
     def hold(self, timeout_seconds: float) -> None:
         """Poll without taking records."""
+        if self._fenced and not self._join_again():
+            time.sleep(min(timeout_seconds, ASK_AGAIN_SECONDS))
+            return
         consumer = self._used()
         running = self._membership.topic_partitions()
         consumer.pause(running)
@@ -189,6 +200,29 @@ class LibrdkafkaClient:
             close(consumer)
             self._positions.close()
 
+    def _open_consumer(self) -> Consumer:
+        consumer: Consumer = open_client(Consumer, self._kafka, consumer_options(self._kafka, self._on_error))
+        return consumer
+
+    def _join_again(self) -> bool:
+        """A new consumer, once it is known that nobody else has our name; raises FencedError where somebody has.
+
+        Tried: while a coordinator is away for longer than a session, the library forgets its member id, goes on sending
+        heartbeats, takes the refusal of these for a successor of our name, and is of no use from then on.
+        """
+        ours = self._cluster.is_ours(self._membership.member_ids)
+        if ours is None:
+            return False
+        if not ours:
+            raise name_taken(self._kafka)
+        log("joining_again", logging.WARNING, reason="librdkafka took itself for a successor of its own name")
+        former, self._consumer = self._used(), self._open_consumer()
+        self._membership.join_again(self._consumer, list(self._input.topics))
+        self._positions.use(self._consumer)
+        self._fenced = False
+        close(former)
+        return True
+
     def _open_producer(self) -> Producer:
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_failed_message}
         options = producer_options(self._kafka, self._output, self._transactional_id, self._batch_bytes, callbacks)
@@ -201,7 +235,7 @@ class LibrdkafkaClient:
 
     def _is_taken(self, member_ids: Collection[str]) -> bool:
         """Whether another process has our name in the group, as far as the brokers answer."""
-        return bool(self._kafka.group_instance_id) and not self._cluster.is_ours(member_ids)
+        return bool(self._kafka.group_instance_id) and self._cluster.is_ours(member_ids) is False
 
     def _used(self) -> Consumer:
         if self._consumer is None:
@@ -232,6 +266,8 @@ class LibrdkafkaClient:
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end.add(partition := Partition(message.topic(), message.partition()))
             self._read_to[partition] = message.offset()
+        elif error.code() == KafkaError._FATAL and FENCED in error.str():
+            self._fenced = True
         elif error.fatal() or error.code() in REFUSALS:
             self._refuse(error)
 

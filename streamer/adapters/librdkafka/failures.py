@@ -45,6 +45,7 @@ REFUSALS = frozenset(
         KafkaError.INVALID_GROUP_ID,
         KafkaError.GROUP_MAX_SIZE_REACHED,
         KafkaError._AUTHENTICATION,
+        KafkaError._FATAL,
     }
 )  # what a group or a topic says to a consumer, and will say again
 

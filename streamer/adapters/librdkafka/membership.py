@@ -53,6 +53,14 @@ class Membership:
         self.revoking = False
         self.closing = False
 
+    def join_again(self, consumer: Consumer, topics: list[str]) -> None:
+        """Be another consumer from now on; what was ours is lost."""
+        lost, self._consumer, self._member_id = set(self.owned), consumer, ""
+        self._forget(lost)
+        if lost:
+            log("partitions_lost", logging.WARNING, partitions=names(lost))
+        self.subscribe(topics)
+
     def subscribe(self, topics: list[str]) -> None:
         """Join the group, as soon as it is polled."""
         self._consumer.subscribe(topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
@@ -103,9 +111,9 @@ class Membership:
         if failure is not None:
             raise failure
 
-    def _assign(self, _consumer: Consumer, assigned: list[Any]) -> None:
+    def _assign(self, consumer: Consumer, assigned: list[Any]) -> None:
         """Called by the library: partitions came; while it closes, it no longer answers who we are, and would hang."""
-        if self.closing:
+        if self.closing or consumer is not self._consumer:
             return
         self._consumer.incremental_assign([])
         self._member_id = self._identity()[1]
@@ -115,8 +123,10 @@ class Membership:
         if partitions:
             log("partitions_assigned", partitions=names(partitions))
 
-    def _revoke(self, _consumer: Consumer, revoked: list[Any]) -> None:
+    def _revoke(self, consumer: Consumer, revoked: list[Any]) -> None:
         """Called by the library: partitions are asked back, and no one else has them until this returns."""
+        if consumer is not self._consumer:
+            return  # we have joined again without it
         partitions = {Partition(each.topic, each.partition) for each in revoked}
         if not self.closing:
             self.revoking = True
@@ -129,11 +139,13 @@ class Membership:
             log("partitions_revoked", partitions=names(partitions))
         self._give_back(partitions)
 
-    def _lose(self, _consumer: Consumer, lost: list[Any]) -> None:
+    def _lose(self, consumer: Consumer, lost: list[Any]) -> None:
         """Called by the library: the group went on without us, and others may have these partitions already.
 
         It would join again under our name at once, and so drive out who was given it meanwhile.
         """
+        if consumer is not self._consumer:
+            return
         partitions = {Partition(each.topic, each.partition) for each in lost}
         if not self.closing and self._is_taken(self.member_ids):
             self.name_taken = True
@@ -147,6 +159,9 @@ class Membership:
             self._consumer.incremental_unassign([TopicPartition(*each) for each in partitions & self.running])
         except KafkaException as error:
             self._failure = self._failure or error
+        self._forget(partitions)
+
+    def _forget(self, partitions: set[Partition]) -> None:
         self.owned -= partitions
         self.running -= partitions
         self._assigned -= partitions

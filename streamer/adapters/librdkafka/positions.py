@@ -32,6 +32,10 @@ class Positions:
         self._input = input_
         self._asked: Consumer | None = None
 
+    def use(self, consumer: Consumer) -> None:
+        """Ask another member's consumer from now on."""
+        self._consumer = consumer
+
     def close(self) -> None:
         """Close the connections that only questions use."""
         asked, self._asked = self._asked, None

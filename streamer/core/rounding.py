@@ -6,7 +6,8 @@ A quantile's ninth digit means nothing, and costs time and bytes. All numbers of
     fine    the one that divides the forecast's range (largest less smallest number) into a thousand parts or more
 
 The finer of both counts, so that a stream at 1,000,000 ± 1 keeps its shape, and no place left of the point is rounded.
-The rounding is half a unit of the last decimal at most: with six digits at most 5e-6 of the forecast's largest number.
+Where all numbers are one and the same there is no range, and the coarse place alone counts. The rounding is half a unit
+of the last decimal at most: with six digits at most 5e-6 of the forecast's largest number.
 """
 
 import numpy as np
@@ -30,8 +31,8 @@ def decimals(quantiles: Floats, digits: int) -> Decimals:
     quantiles  (n, H, Q)  NaN where missing
     digits                significant digits of a forecast's largest number; 0: every number in full
 
-    In full, too, are forecasts whose numbers are all one and the same, which tell nothing of what matters in them,
-    and numbers beyond 1e15 or so small that they would need more than 22 decimals.
+    In full, too, are forecasts without a finite number, and numbers beyond 1e15 or so small that they would need more
+    than 22 decimals.
     """
     n = len(quantiles)
     if not digits:
@@ -42,10 +43,11 @@ def decimals(quantiles: Floats, digits: int) -> Decimals:
     largest = np.maximum(np.abs(low), np.abs(high))
     with np.errstate(invalid="ignore"):  # infinite less infinite; such a forecast is written in full
         spread = high - low
-    usable = np.isfinite(largest) & (spread > 0)
-    largest, spread = np.where(usable, largest, 1.0), np.where(usable, spread, 1.0)
-    found = np.maximum(digits - 1 - _exponent(largest), RANGE_PARTS - _exponent(spread))
-    found = np.maximum(found, 0)
+    usable = np.isfinite(largest)
+    largest = np.where(usable & (largest > 0), largest, 1.0)  # zeros are "0.0" with any number of decimals
+    coarse = digits - 1 - _exponent(largest)
+    fine = np.where(spread > 0, RANGE_PARTS - _exponent(spread), 0)
+    found = np.maximum(np.maximum(coarse, fine), 0)
     usable &= found <= MAX_DECIMALS
     usable &= largest * SCALES[np.where(usable, found, 0)] < MAX_SCALED
     return np.where(usable, found, IN_FULL).astype(np.int8)

@@ -97,7 +97,8 @@ def write_lines(frame: Frame, lines: Lines) -> list[bytes]:
 class ForecastEncoder:
     """Encodes the forecasts of one model.
 
-    digits  significant digits of a forecast's largest number, as `rounding` says; 0: every number in full
+    digits  significant digits of a forecast's largest number, published or not, as `rounding` says; 0: every number in
+            full
     write   writes the lines: `write_lines`, or another that writes the same
     leads   those to publish, of 1 … H; empty: all
     levels  those to publish, of the manifest's; empty: all
@@ -133,13 +134,14 @@ class ForecastEncoder:
         head = b'{"id":%b-%d-' % (orjson.dumps(topic)[:-1], number)
         frame = Frame(head, b'","stream":', b',"origin":', self._cold, self._warm, self._levels, b"]}}")
         quantiles = forecasts.quantiles
+        # of the whole forecast: a number is published alike whichever others are, whose range it shares
+        places = decimals(quantiles, self._digits)
         if self._leads is not None:
             quantiles = quantiles[:, self._leads]
         if self._kept_levels is not None:
             quantiles = quantiles[:, :, self._kept_levels]
         quantiles = np.ascontiguousarray(quantiles)
         names = msgspec.json.Encoder().encode_lines(forecasts.stream)  # JSON has no bare line feeds
-        places = decimals(quantiles, self._digits)
         return self._write(frame, Lines(forecasts.offsets, names, forecasts.origin, forecasts.warm, quantiles, places))
 
 

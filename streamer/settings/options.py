@@ -167,7 +167,8 @@ class OutputSettings(Section):
         ge=0,
         le=9,
         description="Significant digits of a forecast's largest number; its other numbers end at the same decimal. "
-        "More are kept where they would be too coarse for a thousandth of the forecast's range. Each makes the topic "
+        "More are kept where they would be too coarse for a thousandth of the forecast's range. Numbers that are not "
+        "published count, too: a lead or a level alone is published as it is among the others. Each makes the topic "
         "a tenth larger. 0: every number in full, as float32; encoding is then several times slower.",
     )
 

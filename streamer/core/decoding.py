@@ -1,12 +1,12 @@
 """From a record's bytes to an event: found by the layout, checked, or refused with a reason.
 
-Two ways to the same columns. Records in the default layout go through one typed decoder in C; what it
-refuses, and every other layout, goes through `understand`, which finds the fields one by one and says
-exactly what is wrong. Each record is judged by itself: no clock, no other record.
+Two ways to the same columns. Records in the default layout, their times numbers or text, go through one typed
+decoder in C; what it refuses, and every other layout, goes through `understand`, which finds the fields one by
+one and says exactly what is wrong. Each record is judged by itself: no clock, no other record.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -22,8 +22,10 @@ from streamer.core.fields import (
     NOT_GIVEN,
     TIMESTAMP,
     Layout,
+    TsUnit,
     code,
     find,
+    iso8601,
     milliseconds,
     number,
     parse,
@@ -92,6 +94,8 @@ class Events:
 
     def merged(self, others: "Events") -> "Events":
         """These events and others of the same records, in record order."""
+        if not len(others.index):
+            return replace(self, rejected=self.rejected + others.rejected)
         index = np.concatenate((self.index, others.index))
         order = np.argsort(index)
         streams = self.stream + others.stream
@@ -126,16 +130,16 @@ class Decoder:
             for name, words in static.items()
         ]
         self._mapped = layout != Layout()
+        self._typable = layout in (Layout(), Layout(ts_unit="iso8601"))
         self._short = min(2 * MAX_DEPTH, limits.max_record_bytes)  # neither too deep nor too large, without a look
-        self._typed = _typed_decoder(covariates, static)
+        self._typed = _typed_decoder(covariates, static, layout.ts_unit)
 
     def decode(self, records: Records) -> Events:
         """Every record becomes an event or a rejection."""
-        if self._mapped:
+        if not self._typable:
             events = self._understood(records, range(len(records)))
         else:
-            plain, index, odd = self._plain(records.values)
-            events = self._columns(plain, index)
+            events, odd = self._plain(records.values)
             if odd:
                 events = events.merged(self._understood(records, odd))
         with np.errstate(invalid="ignore"):
@@ -143,25 +147,42 @@ class Decoder:
         events = events.keep(in_range, "out_of_range", lambda i: self._out_of_range(events.values[i]))
         return self._without_future(events, records)
 
-    def _plain(self, raws: Sequence[bytes | None]) -> tuple[list[Any], Sequence[int], list[int]]:
-        """The plain events of the default layout, their positions, and the positions of all the others."""
-        try:
-            if max(map(len, raws), default=0) <= self._short:  # type: ignore[arg-type]  # None: TypeError, as meant
-                return list(map(self._typed, raws)), range(len(raws)), []
-        except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
-            pass
-        plain, index, odd = [], [], []
-        for i, raw in enumerate(raws):
-            try:
-                if raw is None or len(raw) > self._limits.max_record_bytes or too_deep(raw):
-                    raise TypeError
-                plain.append(self._typed(raw))
-                index.append(i)
-            except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
-                odd.append(i)
-        return plain, index, odd
+    def _plain(self, raws: Sequence[bytes | None]) -> tuple[Events, list[int]]:
+        """The plain events of the default layout, and the positions of all the others."""
+        plain, index, odd = self._decoded(raws)
+        ts = [e.ts for e in plain]
+        if str in set(map(type, ts)):
+            known = {text: _usable_time(text) for text in set(ts) if type(text) is str}  # streams share most times
+            ts = [known.get(t, t) for t in ts]
+            if None in known.values():
+                odd = sorted(odd + [i for i, t in zip(index, ts, strict=True) if t is None])
+                plain, index, ts = (
+                    [x for x, t in zip(xs, ts, strict=True) if t is not None] for xs in (plain, index, ts)
+                )
+        return self._columns(plain, ts, index), odd
 
-    def _columns(self, plain: Sequence[Any], index: Sequence[int]) -> Events:
+    def _decoded(self, raws: Sequence[bytes | None]) -> tuple[list[Any], list[int], list[int]]:
+        """What the typed decoder makes of the values, their positions, and the positions of those that it refuses."""
+        plain: list[Any] = []
+        odd: list[int] = []
+        rest = iter(self._tame(raws))
+        while len(plain) + len(odd) < len(raws):
+            try:
+                plain.extend(map(self._typed, rest))  # a refused one ends it; what came before is kept
+            except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):  # TypeError: None
+                odd.append(len(plain) + len(odd))
+        refused = set(odd)
+        return plain, [i for i in range(len(raws)) if i not in refused] if odd else list(range(len(raws))), odd
+
+    def _tame(self, raws: Sequence[bytes | None]) -> list[bytes | None]:
+        """The values, None in place of those that are too large or too deep."""
+        short, most = self._short, self._limits.max_record_bytes
+        return [
+            raw if raw is None or len(raw) <= short or (len(raw) <= most and not too_deep(raw)) else None
+            for raw in raws
+        ]
+
+    def _columns(self, plain: Sequence[Any], ts: Sequence[int], index: Sequence[int]) -> Events:
         n = len(plain)
         values = np.empty((n, len(self._numbers)))
         values[:, 0] = np.array([e.value for e in plain], float)
@@ -171,8 +192,8 @@ class Decoder:
         for column, (_, _, vocabulary) in enumerate(self._categories):
             words = [getattr(e.static, f"f{column}", None) for e in plain]
             codes[:, column] = [NOT_GIVEN if w is None else vocabulary.get(w, 0) for w in words]
-        ts = np.array([e.ts for e in plain], np.int64)
-        return Events(np.array(index, np.int64), [e.stream for e in plain], ts, values, codes, [])
+        times = np.array(ts, np.int64)
+        return Events(np.array(index, np.int64), [e.stream for e in plain], times, values, codes, [])
 
     def _understood(self, records: Records, positions: Sequence[int]) -> Events:
         """One record after another, so that a bad one costs nobody else."""
@@ -262,8 +283,19 @@ class Decoder:
         )
 
 
-def _typed_decoder(covariates: Sequence[str], static: Mapping[str, Sequence[str]]) -> Callable[[Any], Any]:
-    """A decoder of the default layout that refuses all but plain good events."""
+def _usable_time(text: str) -> int | None:
+    """The milliseconds of an ISO 8601 time; None where it is none, or out of range."""
+    try:
+        ms = iso8601(text)
+    except ValueError:
+        return None
+    return ms if 0 <= ms <= MAX_TS else None
+
+
+def _typed_decoder(
+    covariates: Sequence[str], static: Mapping[str, Sequence[str]], ts_unit: TsUnit
+) -> Callable[[Any], Any]:
+    """A decoder of the default layout that refuses all but plain good events; their times may be any text."""
 
     def optional(name: str, names: Sequence[str], kind: Any) -> Any:
         fields = [(f"f{i}", kind | None, None) for i in range(len(names))]
@@ -272,7 +304,7 @@ def _typed_decoder(covariates: Sequence[str], static: Mapping[str, Sequence[str]
 
     # 128 characters are at most 512 bytes; longer ids take the other way and are measured there
     stream = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_STREAM_BYTES // 4)]
-    ts = Annotated[int, msgspec.Meta(ge=0, le=MAX_TS)]
+    ts = str if ts_unit == "iso8601" else Annotated[int, msgspec.Meta(ge=0, le=MAX_TS)] | str
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("stream", stream), ("ts", ts), ("value", float | None)]
     if covariates:
         fields.append(("covariates", optional("Covariates", covariates, float) | None, None))

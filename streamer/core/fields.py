@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from streamer.errors import EventError
 MAX_DEPTH = 64  # far beyond any event; a fixed number, so that no interpreter's stack decides
 MAX_TS = 253_402_300_799_999  # the last millisecond of year 9999
 NOT_GIVEN = -1  # the event says nothing of this category; its stream keeps what it had
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH, EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1)
 BRACKETS_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 KEY, TIMESTAMP = "$key", "$timestamp"
 
@@ -129,7 +129,10 @@ def milliseconds(found: Any, layout: Layout) -> int:
     if found is ABSENT or found is None:
         raise EventError("bad_timestamp", f'no timestamp at "{where}"')
     if isinstance(found, str) and layout.ts_unit != "s":
-        ms: float = _iso8601(found, where)
+        try:
+            ms: float = iso8601(found)
+        except ValueError:
+            raise EventError("bad_timestamp", f'the timestamp at "{where}" is {shown(found)}, not ISO 8601') from None
     elif isinstance(found, bool) or not isinstance(found, int | float) or layout.ts_unit == "iso8601":
         expected = {"ms": "epoch milliseconds or ISO 8601", "s": "epoch seconds", "iso8601": "ISO 8601"}
         raise EventError(
@@ -142,13 +145,11 @@ def milliseconds(found: Any, layout: Layout) -> int:
     return round(ms) if layout.ts_unit == "s" else math.floor(ms)
 
 
-def _iso8601(text: str, where: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-        utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise EventError("bad_timestamp", f'the timestamp at "{where}" is {shown(text)}, not ISO 8601') from None
-    return (utc - EPOCH) // timedelta(milliseconds=1)
+def iso8601(text: str) -> int:
+    """UTC epoch milliseconds, rounded down, of an ISO 8601 time; without a zone it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    since = moment - (EPOCH_WITHOUT_ZONE if moment.tzinfo is None else EPOCH)
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
 def shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Records become events, or are refused with the reason that an operator needs."""
 
 import json
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from streamer.assembly import layout_of
 from streamer.core.decoding import Decoder, Limits
 from streamer.core.events import REASONS, Partition, Records
-from streamer.core.fields import MAX_TS, NOT_GIVEN, Layout
+from streamer.core.fields import MAX_TS, NOT_GIVEN, Layout, iso8601
 from streamer.errors import EventError
 from streamer.settings import InputFields
 from tests.drive import records
@@ -76,10 +77,49 @@ def test_an_unusual_but_good_record_is_accepted(accepted):
 
 
 @pytest.mark.parametrize(
-    "ts", ["2023-11-14T22:13:20Z", "2023-11-14T23:13:20+01:00", "2023-11-14 22:13:20", 1.7e12, 1.7000000000004e12]
-)
+    "ts",
+    ["2023-11-14T22:13:20Z", "2023-11-14T23:13:20+01:00", "2023-11-14 22:13:20", "2023-11-14T22:13:20.000999Z",
+     "20231114T221320Z", "2023-W46-2T22:13:20", 1.7e12, 1.7000000000004e12],
+)  # fmt: skip
 def test_the_default_layout_reads_iso_8601_and_whole_milliseconds(ts):
     assert DEFAULT.decode(records([altered(ts=ts)])).ts.tolist() == [1_700_000_000_000]
+
+
+def test_a_bad_time_among_texts_and_numbers_is_refused_alone():
+    times = [
+        "2023-11-14T22:13:20Z",
+        "soon",
+        1,
+        "1969-12-31T23:59:59.999Z",
+        "12",
+        "1970-01-01",
+        "9999-12-31T23:59:59-01:00",
+    ]
+    events = DEFAULT.decode(records([b"{", *(altered(stream=str(i), ts=ts) for i, ts in enumerate(times, start=1)), 7]))
+    assert (events.index.tolist(), events.stream) == ([1, 3, 6], ["1", "3", "6"])
+    assert events.ts.tolist() == [1_700_000_000_000, 1, 0]
+    assert [r.index for r in events.rejected] == [0, 2, 4, 5, 7, 8]
+    assert {r.reason for r in events.rejected[1:5]} == {"bad_timestamp"}
+
+
+utc_offsets = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).map(timezone)
+moments = st.datetimes(timezones=st.none() | st.just(UTC) | utc_offsets)
+
+
+@given(moments, st.sampled_from(["auto", "hours", "minutes", "seconds", "milliseconds", "microseconds"]))
+def test_an_iso_8601_time_is_its_whole_milliseconds_since_the_epoch(moment, precision):
+    text = moment.isoformat(timespec=precision)
+    exact = datetime.fromisoformat(text)
+    exact = exact.replace(tzinfo=UTC) if exact.tzinfo is None else exact
+    assert iso8601(text) == (exact - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def test_times_in_iso_8601_alone_make_a_layout_like_any_mapped_one():
+    good = "2023-11-14T22:13:20Z"
+    raw = records([altered(ts=good), altered(ts=1), altered(stream=17, ts=good), altered(ts="1970")])
+    events = mapped(ts_unit="iso8601").decode(raw)
+    assert (events.stream, events.ts.tolist()) == (["meter-17", "17"], [1_700_000_000_000] * 2)
+    assert [(r.index, r.reason) for r in events.rejected] == [(1, "wrong_type"), (3, "bad_timestamp")]
 
 
 def test_covariates_and_categories_come_by_the_models_names():
@@ -175,12 +215,19 @@ def test_an_event_ahead_of_its_records_timestamp_is_future():
     assert decoder.decode(records([altered(ts=5001)])).rejected == []  # files have no record timestamps
 
 
+texts = st.builds(
+    str.replace,
+    moments.map(datetime.isoformat),
+    st.sampled_from(["", "T", "+00:00", "-", ":"]),
+    st.sampled_from(["", " ", "Z", ".5"]),
+)
+times = st.integers(-1, 10**13) | texts
 json_values = st.sampled_from([None, True, 3, -0.5, "", "text", [], [1], {}, {"site": {}}, {"temp": []}])
 likely = st.fixed_dictionaries(
     {},
     optional={
         "stream": st.sampled_from(["a", "", "x" * 600]) | json_values,
-        "ts": st.integers(-1, 10**13) | json_values,
+        "ts": times | json_values,
         "value": st.floats() | st.integers() | json_values,
         "covariates": st.builds(dict, temp=st.floats() | json_values) | json_values,
         "static": st.fixed_dictionaries({}, optional={"site": st.sampled_from(["north", "mars"]) | json_values})
@@ -190,7 +237,7 @@ likely = st.fixed_dictionaries(
 
 
 plain = st.fixed_dictionaries(
-    {"stream": st.sampled_from(["a", "b" * 50]), "ts": st.integers(0, 10**13), "value": st.none() | st.floats(-9, 9)}
+    {"stream": st.sampled_from(["a", "b" * 50]), "ts": times, "value": st.none() | st.floats(-9, 9)}
 )
 
 
@@ -202,9 +249,14 @@ def reason_of(decoder, value):
     return "out_of_range" if np.nanmax(np.abs(np.array(numbers, float)), initial=0) > 1e15 else None
 
 
-@given(st.lists(plain) | st.lists(likely, max_size=8), st.sampled_from([1, 20, 60, 127, 128, 129, 200, 1 << 20]))
-def test_the_fast_way_and_the_exact_way_agree_on_every_record(documents, max_record_bytes):
-    decoder = Decoder(Layout(), ("temp", "wind"), {"site": ("north", "south")}, Limits(max_record_bytes))
+@given(
+    st.lists(plain) | st.lists(likely, max_size=8),
+    st.sampled_from([1, 20, 60, 127, 128, 129, 200, 1 << 20]),
+    st.sampled_from(["ms", "iso8601"]),
+)
+def test_the_fast_way_and_the_exact_way_agree_on_every_record(documents, max_record_bytes, ts_unit):
+    layout, limits = Layout(ts_unit=ts_unit), Limits(max_record_bytes)
+    decoder = Decoder(layout, ("temp", "wind"), {"site": ("north", "south")}, limits)
     raw = records([json.dumps(d).encode() for d in documents])
     events = decoder.decode(raw)
     assert sorted([*events.index.tolist(), *(r.index for r in events.rejected)]) == list(range(len(raw)))

@@ -84,11 +84,14 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.runtime: $(VENV)/.python pyproject.toml constraints.txt
+# An editable installation compiles the C library once: its source and its builder are prerequisites like the rest.
+INSTALLED := pyproject.toml constraints.txt hatch_build.py streamer/adapters/forecast_text.c
+
+$(VENV)/.runtime: $(VENV)/.python $(INSTALLED)
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.development: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.development: $(VENV)/.python $(INSTALLED)
 	$(PIP) --editable '.[demo,training,dev,fast]'
 	@touch $@ $(VENV)/.runtime
 

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#define VERSION 1 /* raised with every change of what is written or of a signature, in forecast_text.py, too */
 #define NUMBER_BYTES 48 /* sign, 16 digits, zeros before them to 22 decimals, point, comma; null */
 #define COPIED 24       /* the longest part of a number */
 #define INTEGER_BYTES 20
@@ -77,6 +78,9 @@ static char *put_number(char *to, float number, int places) {
     memcpy(to, point, COPIED);
     return to + (end - point);
 }
+
+/* Of the source that this library was made from. */
+int tidecast_version(void) { return VERSION; }
 
 /* Bytes that may be written for n forecasts. */
 int64_t tidecast_room(int64_t n, int64_t leads, int64_t levels, int64_t names_bytes, int64_t frame_bytes) {

@@ -13,6 +13,7 @@ import numpy as np
 from streamer.core.rounding import IN_FULL
 from streamer.core.wire import Frame, Lines, Writer, write_lines
 
+VERSION = 1  # of the C source that this module calls; a library made from another one is as good as none
 LIBRARY = Path(__file__).with_name("libforecast_text.so")
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
 
@@ -26,10 +27,12 @@ def forecast_writer(library: Path = LIBRARY) -> Writer:
 
 
 class NativeWriter:
-    """`streamer.core.wire.Writer` over the library. Raises OSError where it is not there."""
+    """`streamer.core.wire.Writer` over the library. Raises OSError where it is not there, or of another version."""
 
     def __init__(self, library: Path = LIBRARY) -> None:
         loaded = ctypes.CDLL(str(library))
+        if not hasattr(loaded, "tidecast_version") or loaded.tidecast_version() != VERSION:
+            raise OSError(f"{library} was made from another version of its source, expected {VERSION}; install again")
         self._room = loaded.tidecast_room
         self._room.argtypes, self._room.restype = [SIZE] * 5, SIZE
         self._write = loaded.tidecast_write

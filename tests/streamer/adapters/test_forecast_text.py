@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from streamer.adapters.forecast_text import NativeWriter, forecast_writer
+from streamer.adapters.forecast_text import VERSION, NativeWriter, forecast_writer
 from streamer.core.wire import ForecastEncoder, write_lines
 from tests.forecasts import forecasts, manifest
 
 ROOT = Path(__file__).parents[3]
+SOURCE = "streamer/adapters/forecast_text.c"
 NUMBERS = (
     st.floats(width=32, allow_nan=True, allow_infinity=False)
     | st.floats(-2000, 2000, width=32)
@@ -22,17 +23,21 @@ NUMBERS = (
 )
 
 
-@pytest.fixture(scope="session")
-def native(tmp_path_factory):
-    """The library, compiled from the present source; skipped without a compiler, as an installation does without it."""
+def compiled(root, library):
+    """The library of a source tree; skipped without a compiler, as an installation does without it."""
     pytest.importorskip("hatchling", reason="the extra `dev` is not installed")
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
-    library = tmp_path_factory.mktemp("native") / "library.so"
-    if not hook.compiled(ROOT, library):
+    if not hook.compiled(root, library):
         pytest.skip("no C compiler")
-    return NativeWriter(library)
+    return library
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory):
+    """The writer, compiled from the present source."""
+    return NativeWriter(compiled(ROOT, tmp_path_factory.mktemp("native") / "library.so"))
 
 
 @given(
@@ -64,3 +69,15 @@ def test_its_buffer_serves_large_and_small_batches_alike(native):
 
 def test_without_the_library_python_writes(tmp_path):
     assert forecast_writer(tmp_path / "absent.so") is write_lines
+
+
+@pytest.mark.parametrize(
+    ("present", "other"),
+    [(f"#define VERSION {VERSION} ", f"#define VERSION {VERSION + 1} "), ("tidecast_version", "without_a_version")],
+)
+def test_a_library_that_an_older_or_newer_source_left_behind_is_not_used(tmp_path, present, other):
+    source = (ROOT / SOURCE).read_text()
+    assert present in source
+    (tmp_path / SOURCE).parent.mkdir(parents=True)
+    (tmp_path / SOURCE).write_text(source.replace(present, other))
+    assert forecast_writer(compiled(tmp_path, tmp_path / "library.so")) is write_lines

@@ -50,11 +50,12 @@ def engine_for(
     )
     try:
         return Engine(model, grid, decoder_for(manifest, events), state.max_streams, hold)
-    except MemoryError:
+    except MemoryError as error:
         each = Engine(model, grid, decoder_for(manifest, events), 1).arena.bytes_per_stream
         raise ConfigError(
             f"state.max_streams: found {state.max_streams}, which needs {state.max_streams * each / 2**30:,.1f} GiB "
-            f"({each} bytes for each stream of this model), expected no more than this machine can reserve; lower it"
+            f"({each} bytes for each stream of this model), expected no more than this machine can reserve; lower it "
+            f"({error})"
         ) from None
 
 

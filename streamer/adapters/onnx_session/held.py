@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from streamer.core.contract import Array, StateSpec, Taken
 from streamer.core.isolation import EXPLODED
@@ -26,6 +27,11 @@ from streamer.core.timegrid import Ints, Mask
 OPSET, IR = 18, 8  # ScatterND and ReduceMin as of opset 18
 CODES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}  # onnx.proto's element types
 FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11
+NO_MEMORY = (
+    MemoryError,
+    RuntimeError,
+    RuntimeException,
+)  # the host's; a device's, beside a graph; the same, in a graph
 
 
 class HeldOnDevice:
@@ -33,6 +39,8 @@ class HeldOnDevice:
 
     device     as onnxruntime calls it: cuda, or cpu
     providers  of the graphs that move rows
+
+    Raises MemoryError where the device cannot give that much.
     """
 
     def __init__(self, states: Sequence[StateSpec], rows: int, device: str, providers: Sequence[str]) -> None:
@@ -88,13 +96,17 @@ class HeldOnDevice:
         self.write(kept, states)
 
     def _reserve(self, rows: int) -> None:
-        shapes = [(rows + 1, *s.shape) for s in self._states]
-        self._held = [
-            ort.OrtValue.ortvalue_from_shape_and_type(shape, s.dtype.type, self._device)
-            for shape, s in zip(shapes, self._states, strict=True)
-        ]
+        self._held: list[ort.OrtValue] = []  # what was held makes room
         self._zeros = rows  # the row beyond the last
-        self.write(np.array([rows]), [np.zeros((1, *s.shape), s.dtype) for s in self._states])
+        try:
+            for s in self._states:
+                shape = (rows + 1, *s.shape)
+                self._held.append(ort.OrtValue.ortvalue_from_shape_and_type(shape, s.dtype.type, self._device))
+            self.write(np.array([rows]), [np.zeros((1, *s.shape), s.dtype) for s in self._states])
+        except NO_MEMORY as error:
+            self._held = []
+            size, told = (rows + 1) * self.bytes_per_row / 2**30, str(error).partition("\n")[0]
+            raise MemoryError(f"{size:,.1f} GiB for {rows:,} streams on {self._device}: {told:.200}") from None
 
     def _gather(self, rows: Ints) -> list[ort.OrtValue]:
         binding = self._take.io_binding()

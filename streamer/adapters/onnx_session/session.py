@@ -38,6 +38,7 @@ DTYPES = {
 }
 ON_CPU = "CPUExecutionProvider"
 ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+MOVES_ROWS = ("CUDAExecutionProvider", ON_CPU)  # TensorRT would build engines for graphs that have nothing to compute
 ERRORS_ONLY, FATAL_ONLY = 3, 4  # onnxruntime's severity scale: 2 warns about every shape it merges
 
 
@@ -105,7 +106,7 @@ class OnnxModel:
     def hold(self, states: Sequence[StateSpec], rows: int) -> Held:
         """Room for so many streams' states, where this model runs."""
         if self.providers[0] in ON_CUDA and states:
-            return HeldOnDevice(states, rows, "cuda", self.providers)
+            return HeldOnDevice(states, rows, "cuda", MOVES_ROWS)
         return HeldHere(states, rows)
 
 

@@ -3,10 +3,13 @@
 onnxruntime's CPU stands for the device here: the same graphs, bindings and copies as on any other.
 """
 
+import weakref
 from functools import partial
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.onnx_session.held import HeldOnDevice
@@ -16,6 +19,7 @@ from streamer.core.contract import StateSpec
 from streamer.core.held import HeldHere
 from streamer.demo import MODEL_PATH
 from streamer.demo.command import keyed_events
+from streamer.errors import ConfigError
 from streamer.settings import InputSettings, StateSettings
 from tests import models
 from tests.drive import EVENTS, assert_same_forecasts, event, new_engine, records, run
@@ -87,6 +91,41 @@ def test_room_for_more_keeps_what_there_is():
         held.read(np.array([0, 1, 4])), [np.concatenate(c) for c in zip(some(2), some(1, seed=3), strict=True)]
     )
     assert all((state == 0).all() for state in held.fetched(held.take(np.array([4]), np.array([True]))))
+
+
+OUT_OF_MEMORY = "bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 4000"
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, RuntimeException])  # by onnxruntime beside a graph, and in one
+@pytest.mark.parametrize("asked", ["ortvalue_from_shape_and_type", "ortvalue_from_numpy"])
+def test_more_than_a_device_has_is_a_wrong_setting(monkeypatch, tmp_path, raised, asked):
+    def refuse(*_):
+        raise raised(OUT_OF_MEMORY + "\nat 0x7f")
+
+    model = OnnxModel(models.save(models.echo(), tmp_path / "echo.onnx"))
+    monkeypatch.setattr(ort.OrtValue, asked, staticmethod(refuse))
+    with pytest.raises(ConfigError, match=r"^state\.max_streams: found 100, which needs ") as error:
+        held_engine(model)
+    assert str(error.value).endswith(f"lower it (0.0 GiB for 100 streams on cpu: {OUT_OF_MEMORY})")
+
+
+def test_what_no_memory_can_hold_is_said_with_its_size():
+    with pytest.raises(MemoryError, match=r"^16,384\.0 GiB for 1,099,511,627,776 streams on cpu: std::bad_alloc$"):
+        on_device([StateSpec("h", np.dtype("float32"), (4,))], 1 << 40)
+
+
+def test_the_old_room_is_given_up_before_more_is_taken(monkeypatch):
+    held = on_device(SPECS, 2)
+    held.write(np.arange(2), some(2))
+    take, at_work = ort.OrtValue.ortvalue_from_shape_and_type, []
+    old = [weakref.ref(tensor) for tensor in held._held]
+    monkeypatch.setattr(
+        ort.OrtValue,
+        "ortvalue_from_shape_and_type",
+        staticmethod(lambda *given: at_work.append([r for r in old if r() is not None]) or take(*given)),
+    )
+    held.grow(1)
+    assert at_work == [[]] * len(SPECS)
 
 
 def test_states_are_moved_within_the_memory_that_holds_them():

@@ -202,7 +202,8 @@ def test_a_model_on_a_device_has_its_states_there(load, monkeypatch):
     for provider in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
         model.providers = (provider, "CPUExecutionProvider")
         model.hold(model.signature.states, 7)
-        assert made.pop() == (model.signature.states, 7, "cuda", model.providers)
+        rows_moved_by = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        assert made.pop() == (model.signature.states, 7, "cuda", rows_moved_by)
         assert isinstance(model.hold((), 7), HeldHere)  # a model without states has nothing to hold
 
 

@@ -42,7 +42,7 @@ def broken_rows(states: Sequence[Array]) -> Mask:
     for state in states:
         if state.dtype.kind == "f":
             flat = state.reshape(len(state), -1)
-            broken |= ~(np.abs(flat) < EXPLODED).all(axis=1)
+            broken |= ~(np.abs(flat) < _limit(state)).all(axis=1)
     return broken
 
 
@@ -72,7 +72,13 @@ def step_alone(model: Model, block: Block, row: int, state: Sequence[Array]) -> 
 def _sound(state: Array) -> bool:
     if state.dtype.kind != "f":
         return True
-    return bool(state.max(initial=0) < EXPLODED and state.min(initial=0) > -EXPLODED)  # a NaN fails both
+    limit = _limit(state)
+    return bool(state.max(initial=0) < limit and state.min(initial=0) > -limit)  # a NaN fails both
+
+
+def _limit(state: Array) -> float:
+    """What no sound number of the state reaches; float16 ends far below EXPLODED, so there only infinity is."""
+    return np.inf if state.dtype == np.float16 else EXPLODED
 
 
 def _single_steps(block: Block, row: int) -> Iterator[Block]:

@@ -154,13 +154,18 @@ class OutputSettings(Section):
         ge=1,
         le=1_000_000,
         description="Publish a stream's forecast once in so many steps, counted from the epoch; every event still "
-        "advances its stream. Where a period's first step has no event, its next one stands in.",
+        "advances its stream. Where a period's first step has no event, its next one stands in. Fewer bytes of "
+        "forecasts allow for fewer snapshots, and so for longer replays at restarts: see `state.snapshot_share`.",
     )
     leads: Annotated[tuple[Annotated[int, Field(ge=1), Number], ...], Distinct] = Field(
-        default=(), description="Leads to publish; empty: all that the model has, 1 to its horizon."
+        default=(),
+        description="Leads to publish; empty: all that the model has, 1 to its horizon. All are computed; see "
+        "`state.snapshot_share` for what fewer bytes mean for restarts.",
     )
     levels: Annotated[tuple[Annotated[float, Field(gt=0, lt=1), Number], ...], Distinct] = Field(
-        default=(), description="Levels to publish; empty: all that the model has."
+        default=(),
+        description="Levels to publish; empty: all that the model has. All are computed; see `state.snapshot_share` "
+        "for what fewer bytes mean for restarts.",
     )
     digits: Annotated[int, Number, Unit("digits")] = Field(
         default=6,
@@ -243,7 +248,8 @@ class StateSettings(Section):
         gt=0,
         le=1,
         description="Share of the bytes written that snapshots may take; beyond it they wait, up to "
-        "`max_replay_events` or a day.",
+        "`max_replay_events` or a day. Raise it where `output.every`, `leads` or `levels` leave few bytes of "
+        "forecasts.",
     )
     max_replay_events: Annotated[int, Number, Unit("events")] = Field(
         default=2_000_000,

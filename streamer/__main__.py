@@ -4,13 +4,11 @@ import argparse
 import gc
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event
 
 from streamer import __version__, logs
 from streamer.adapters.files import STANDARD, open_input, open_output, read_records
@@ -40,6 +38,7 @@ from streamer.replay import refuse_record_fields, replay
 from streamer.restore import Restore, RestorePolicy
 from streamer.settings import HttpSettings, ModelSettings, Settings, flags_help, load_settings
 from streamer.state import reset, show
+from streamer.stopping import stop_signal
 from streamer.tasks import Task, changelog_of
 from streamer.watchdog import Watchdog, end_process
 from streamer.workers import Workers, check_workers, end_with_parent, of_worker, worker_command
@@ -157,11 +156,11 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     if options.worker is not None:
         settings = of_worker(settings, options.worker)
         end_with_parent()
-    _serve(settings)
+    _serve(settings, is_worker=options.worker is not None)
     return EXIT_OK
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, is_worker: bool) -> None:
     """Be the daemon until a signal."""
     model = _model(settings.model)
     metrics = Metrics(max_streams=settings.state.max_streams, memory_bytes=memory_bytes())
@@ -191,7 +190,7 @@ def _serve(settings: Settings) -> None:
     daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
     watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
     _collect_seldom()
-    stop = _stop_signal(daemon)
+    stop = stop_signal(lambda: daemon.started, is_worker)
     with _http(settings.http, metrics, daemon), watchdog.watching():
         daemon.run(stop)
 
@@ -240,21 +239,6 @@ def _http(settings: HttpSettings, metrics: Metrics, daemon: Daemon) -> Iterator[
         yield
     finally:
         server.stop()
-
-
-def _stop_signal(daemon: Daemon) -> Event:
-    """Set by the first SIGTERM or SIGINT; a second one, or one before anything was read, ends the process at once."""
-    stop = Event()
-
-    def on_signal(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if not daemon.started:
-            raise SystemExit(EXIT_OK)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop
 
 
 def _replay(options: argparse.Namespace, flags: Sequence[str]) -> int:

@@ -5,7 +5,8 @@
                               └─ worker 2   http.port + 2  …-2
 
 A worker is `streamer run` and shares nothing with the others; Kafka divides the partitions. The parent holds no model
-and touches no topic. It passes signals on, starts a worker that ended again, and ends with them.
+and touches no topic. It passes the first signal on, kills them at the second, starts a worker that ended again, and
+ends with them.
 
     worker ended with 2 in its first life   settings or model: no other life will do better; all end, exit 2
     worker ended otherwise                  it is started again, after 1 s, then 2 s, 4 s, … 30 s
@@ -141,7 +142,7 @@ class Workers:
         level = logging.INFO if code == EXIT_OK and self._stopping else logging.ERROR
         log("worker_ended", level, number=worker.number, exit=code, lived=lived)
         if self._signals:
-            unstarted = len(self._signals) == 1 and code in (-signal.SIGTERM, -signal.SIGINT)  # nothing to finish yet
+            unstarted = code in (-signal.SIGTERM, -signal.SIGINT)  # before it had its handler: nothing to finish yet
             self._status = self._status if code == EXIT_OK or unstarted else EXIT_FAILED
         elif not self._stopping:
             worker.failures = 1 if lived >= SOUND_SECONDS else worker.failures + 1
@@ -164,9 +165,11 @@ class Workers:
         """Here and not in the handler, which might come while a worker is being started."""
         self._arrived.clear()
         while self._passed < len(self._signals):
+            number = self._signals[self._passed]
             for process in self._processes():
-                process.send_signal(self._signals[self._passed])
+                process.send_signal(signal.SIGKILL if self._passed else number)
             self._passed += 1
+            log("signal_passed_on", signal=signal.Signals(number).name, workers=len(self._processes()))
 
     def _processes(self) -> list[subprocess.Popen[bytes]]:
         return [worker.process for worker in self._workers if worker.process is not None]

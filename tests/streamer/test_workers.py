@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -24,20 +23,24 @@ command = lambda number: [sys.executable, "-c", sys.argv[2], str(number), sys.ar
 sys.exit(Workers(int(sys.argv[1]), command, first_delay_seconds=0.0).run())
 """
 SERVES = """
-import os, signal, sys, threading
+import os, sys, time
+from streamer.stopping import stop_signal
 from streamer.workers import end_with_parent
-stop = threading.Event()
-def on_signal(number, _):
-    signal.signal(number, signal.SIG_DFL)
-    stop.set()
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, on_signal)
+stop = stop_signal(lambda: True, is_worker=True)
 end_with_parent()
 with open(sys.argv[2] + "/pids", "a") as pids:
     pids.write(f"{sys.argv[1]} {os.getpid()}\\n")
 while not stop.wait(0.01):
     pass
 """
+FINISHES = (
+    SERVES
+    + """
+open(sys.argv[2] + "/finishing", "w").close()
+while not os.path.exists(sys.argv[2] + "/may_end"):
+    time.sleep(0.01)
+"""
+)
 
 
 @contextmanager
@@ -79,27 +82,36 @@ def test_a_signal_is_passed_on_and_the_parent_ends_with_its_workers(tmp_path, nu
 
 def test_a_signal_that_comes_while_the_workers_start_ends_them_too(tmp_path):
     with parent(tmp_path, 2, "import time; print(1, flush=True); time.sleep(600)") as process:
-        eventually(lambda: (tmp_path / "log").read_text().count("worker_started") == 2, "two workers")
+        eventually(lambda: log_of(tmp_path).count("worker_started") == 2, "two workers")
         process.terminate()
         assert process.wait(30) == 0
 
 
 def test_a_second_signal_ends_workers_that_do_not_finish_and_the_parent_with_1(tmp_path):
-    stubborn = SERVES + "\nsignal.pause()"
-    with parent(tmp_path, 2, stubborn) as process:
+    with parent(tmp_path, 2, FINISHES) as process:
         eventually(lambda: len(lives(tmp_path)) == 2, "two workers")
         process.terminate()
-        for _, pid in lives(tmp_path):  # each has taken the first one, and takes the next as anybody would
-            eventually(lambda pid=pid: has_default_action(pid, signal.SIGTERM), "the first signal was taken")
+        eventually((tmp_path / "finishing").exists, "a worker that finishes")
         assert process.poll() is None
         process.terminate()
         assert process.wait(30) == 1
+    assert all(is_gone(pid) for _, pid in lives(tmp_path))
 
 
-def has_default_action(pid, number):
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
-    return not int(caught, 16) & 1 << (number - 1)
+def test_workers_that_a_supervisor_signals_as_well_as_their_parent_finish_all_the_same(tmp_path):
+    with parent(tmp_path, 1, FINISHES) as process:
+        eventually(lambda: lives(tmp_path), "a worker")
+        os.kill(lives(tmp_path)[0][1], signal.SIGTERM)
+        eventually((tmp_path / "finishing").exists, "the worker finishes")
+        process.terminate()
+        eventually(lambda: "event=signal_passed_on signal=SIGTERM workers=1" in log_of(tmp_path), "it was passed on")
+        (tmp_path / "may_end").touch()
+        assert process.wait(30) == 0
+    assert "event=worker_ended number=0 exit=0" in log_of(tmp_path)
+
+
+def log_of(folder):
+    return (folder / "log").read_text()
 
 
 def test_a_worker_that_is_killed_is_started_again_and_the_others_go_on(tmp_path):
@@ -112,7 +124,7 @@ def test_a_worker_that_is_killed_is_started_again_and_the_others_go_on(tmp_path)
         assert not is_gone(before[0])
         process.terminate()
         assert process.wait(30) == 0
-    assert "level=error event=worker_ended number=1 exit=-9" in (tmp_path / "log").read_text()
+    assert "level=error event=worker_ended number=1 exit=-9" in log_of(tmp_path)
 
 
 def test_a_refused_setting_ends_all_with_2(tmp_path):
@@ -138,7 +150,7 @@ def test_a_worker_that_always_fails_ends_all_with_1(tmp_path):
     worker = f"import sys\nif sys.argv[1] == '0': sys.exit(1)\n{SERVES}"
     with parent(tmp_path, 2, worker) as process:
         assert process.wait(60) == 1
-    log = (tmp_path / "log").read_text()
+    log = log_of(tmp_path)
     assert log.count("event=worker_ended number=0 exit=1") == MOST_FAILURES
     assert all(is_gone(pid) for _, pid in lives(tmp_path))
 

@@ -25,7 +25,7 @@ from streamer.tasks import Phase, Task
 
 METADATA = re.compile(r"tc1;lwm=(\d+)")
 SOME = 2_000  # snapshots of one boundary when nothing else is to be written
-MANY = 20_000  # when the low-water mark trails too far, and at the end
+MANY = 20_000  # when the low-water mark trails too far, and at the end; as many tombstones of unusable snapshots
 LONGEST_DIRTY_SECONDS = 24 * 3600.0  # whatever snapshots cost: retention may delete what a restart would replay
 BOUNDARY_BYTES = 16 << 20  # of these snapshots, however large one is
 SHARE_BYTES = (
@@ -158,9 +158,9 @@ class Checkpoint:
         """
         open_ = [task for task in tasks if task.phase is Phase.RUNNING or (task.is_ours and task.saving)]
         outputs = {task: self._output.pop(task, _Output()) for task in open_}
-        forgotten = {task: self._forgotten(task) for task in open_}
+        forgotten = self._forgotten(open_)
         born = {task: self._dirty(task.take_born()) for task in open_}
-        rebuilt = {task: self._dirty(task.take_rebuilt(self._most)) for task in open_}
+        rebuilt = self._rebuilt(open_)
         due = self._due(outputs, born, now, everything)
         parts: list[Part] = []
         for task in open_:
@@ -171,11 +171,24 @@ class Checkpoint:
                 parts += self._parts(task, outputs[task], forgotten[task], rows, len(born[task]))
         return parts
 
-    def _forgotten(self, task: Task) -> list[str]:
+    def _forgotten(self, tasks: Sequence[Task]) -> dict[Task, list[str]]:
         """Streams whose tombstones are due: after all that was built anew is saved, since that counts the others."""
-        if task.saving:
-            return [] if len(task.rebuilt) else task.take_voided(MANY)
-        return self._engine.evict(task.partition) + task.take_voided(MANY)
+        evicted = self._engine.evict([task.partition for task in tasks if not task.saving])
+        forgotten, left = {}, MANY
+        for task in tasks:
+            voided = task.take_voided(left) if left and not (task.saving and len(task.rebuilt)) else []
+            forgotten[task] = evicted.get(task.partition, []) + voided
+            left -= len(voided)
+        return forgotten
+
+    def _rebuilt(self, tasks: Sequence[Task]) -> dict[Task, Ints]:
+        """Those of the streams built anew that are saved now, of one task after another."""
+        rebuilt, left = {}, self._most
+        for task in tasks:
+            taken = task.take_rebuilt(left)
+            left -= len(taken)
+            rebuilt[task] = self._dirty(taken)
+        return rebuilt
 
     def _parts(self, task: Task, output: _Output, forgotten: list[str], rows: Ints, first: int) -> Iterable[Part]:
         """One partition's shares: its output with the `first` of the rows at least, then the rest of them."""

@@ -6,6 +6,7 @@ Deterministic and without I/O: any split of a log into batches gives the same fo
     records ─► decode ─► rows of their streams ─► time grid ─► steps ─► blocks ─► model ─► forecasts
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ from streamer.core.stepping import Broken, ages, step
 from streamer.core.timegrid import NEVER, Ints, Judgement, TimeGrid, begin_again, judge, progress_before
 
 NO_ROW = -1
-MAX_EVICTED = 5_000  # at a time: their tombstones are one transaction's
+MAX_EVICTED = 5_000  # at a time, of all partitions: their tombstones are one transaction's
 SWEEPS = 8  # times that silent streams are looked for while the idle time passes once
 
 
@@ -143,23 +144,37 @@ class Engine:
         """A partition is restored: its progress is the largest of its streams' last slots."""
         self._progress[partition] = int(self.arena.last_slot[self.rows(partition)].max(initial=NEVER))
 
-    def evict(self, partition: Partition) -> list[str]:
-        """Free the rows of streams that were silent for too long; returns their ids.
+    def evict(self, partitions: Sequence[Partition]) -> dict[Partition, list[str]]:
+        """Free the rows of streams that were silent for too long, MAX_EVICTED in all; returns their ids, by partition.
 
+        Each partition has an equal share, and what it leaves of its share goes to those that have more to forget.
         Housekeeping only: an event of such a stream begins it anew whether or not its row was freed.
         """
-        known, progress = self._rows.get(partition, {}), self._progress.get(partition, NEVER)
-        if self.grid.idle_slots is None or not known or progress == NEVER:
-            return []
+        waiting = sorted(((p, self._found_silent(p)) for p in partitions), key=lambda found: len(found[1]))
+        evicted, left = {}, MAX_EVICTED
+        for i, (partition, silent) in enumerate(waiting):
+            share = min(len(silent), math.ceil(left / (len(waiting) - i)))
+            evicted[partition] = self._evict(partition, [silent.popleft() for _ in range(share)])
+            left -= share
+        return evicted
+
+    def _found_silent(self, partition: Partition) -> deque[int]:
+        """The rows that wait to be freed; looking at every stream costs time, and a row kept longer only memory."""
+        progress, idle = self._progress.get(partition, NEVER), self.grid.idle_slots
+        if idle is None or progress == NEVER or not self._rows.get(partition):
+            return deque()
         silent = self._silent.setdefault(partition, deque())
-        if progress - self._swept.get(partition, progress - 1 - self.grid.idle_slots) > self.grid.idle_slots // SWEEPS:
-            self._swept[partition] = progress  # looking at every stream costs time, and a row kept longer only memory
+        if progress - self._swept.get(partition, progress - 1 - idle) > idle // SWEEPS:
+            self._swept[partition] = progress
             rows = self.rows(partition)
-            rows = rows[progress - self.arena.last_slot[rows] > self.grid.idle_slots]
             silent.clear()
-            silent.extend(rows.tolist())
-        rows = np.array([silent.popleft() for _ in range(min(len(silent), MAX_EVICTED))], np.int64)
-        rows = rows[progress - self.arena.last_slot[rows] > self.grid.idle_slots]  # some may have come again
+            silent.extend(rows[progress - self.arena.last_slot[rows] > idle].tolist())
+        return silent
+
+    def _evict(self, partition: Partition, found: Sequence[int]) -> list[str]:
+        """Free those of the rows that are silent still: some may have come again since they were found."""
+        rows, progress = np.array(found, np.int64), self._progress.get(partition, NEVER)
+        rows = rows[progress - self.arena.last_slot[rows] > (self.grid.idle_slots or 0)]
         streams = [self.arena.stream[row] for row in rows.tolist()]
         self.drop(partition, streams)
         return streams

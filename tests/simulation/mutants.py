@@ -178,8 +178,11 @@ def a_stream_is_forgotten_under_the_transaction_at_hand(patch: pytest.MonkeyPatc
 
     def advancing(self: Any, batch: Sequence[Records]) -> None:
         advance(self, batch)
-        for partition in self._tasks:
-            gone.setdefault((id(self._engine), partition), []).extend(evict(self._engine, partition))
+        for partition, streams in evict(self._engine, list(self._tasks)).items():
+            gone.setdefault((id(self._engine), partition), []).extend(streams)
+
+    def evicting(self: Engine, partitions: Sequence[Partition]) -> dict[Partition, list[str]]:
+        return {p: gone.pop((id(self), p), []) + streams for p, streams in evict(self, partitions).items()}
 
     def sending(self: Any) -> list[Part]:
         for part in self._parts:
@@ -188,7 +191,7 @@ def a_stream_is_forgotten_under_the_transaction_at_hand(patch: pytest.MonkeyPatc
         return send(self)
 
     patch.setattr(Daemon, "_advance", advancing)
-    patch.setattr(Engine, "evict", lambda self, partition: gone.pop((id(self), partition), []) + evict(self, partition))
+    patch.setattr(Engine, "evict", evicting)
     patch.setattr(Committer, "_send", sending)
 
 

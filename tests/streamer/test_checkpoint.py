@@ -152,6 +152,24 @@ def test_snapshots_beyond_one_share_are_shares_of_their_own_that_follow_it(monke
     assert [low_water_of(part.position) for part in parts] == [7, 9, 10]
 
 
+def test_what_restores_leave_to_be_written_has_one_limit_for_all_partitions_together(monkeypatch):
+    monkeypatch.setattr("streamer.checkpoint.MANY", 3)
+    bench = Bench()
+    saving = [Task(Partition("events", number), Ledger(bench.engine.arena), Phase.RESTORING) for number in (1, 2)]
+    running = [Task(Partition("events", number), Ledger(bench.engine.arena), Phase.RUNNING) for number in (3, 4)]
+    for task in saving:
+        bench.engine.begin(task.partition, ["a", "b"], 0)
+        task.rebuilt, task.saving = bench.engine.rows(task.partition), True
+        task.ledger.changed(task.rebuilt, task.rebuilt, 0.0)
+    for task in running:
+        task.voided = {"a", "b"}
+    left = []
+    for _ in range(2):
+        bench.checkpoint.cut([*saving, *running], 0.0)
+        left.append([len(task.rebuilt) for task in saving] + [len(task.voided) for task in running])
+    assert left == [[0, 1, 0, 1], [0, 0, 0, 0]]
+
+
 def test_what_waits_is_counted_with_the_snapshots_of_new_streams():
     bench = Bench()
     for hour in (1, 2):

@@ -109,7 +109,7 @@ def test_a_silent_stream_begins_anew_whether_or_not_its_row_was_freed(echo, log,
         found += forecasts
         rejected += refused
         if evictions.random() < 0.5:
-            eng.evict(EVENTS)
+            eng.evict([EVENTS])
     expected, refused = expected_of(log, idle)
     assert rejected == refused
     assert_same_forecasts(found, expected)
@@ -128,15 +128,19 @@ def test_a_stream_that_begins_again_at_an_earlier_slot_is_judged_from_there(echo
     assert rejected == [(7, "duplicate"), (8, "late")]
 
 
+def evict(eng):
+    return eng.evict([EVENTS])[EVENTS]
+
+
 def test_eviction_frees_the_rows_of_the_silent_and_names_them(echo):
     eng = new_engine(echo, max_streams=2)
-    assert eng.evict(EVENTS) == []
+    assert evict(eng) == []
     eng.grid = replace(eng.grid, idle_slots=5)
-    assert eng.evict(EVENTS) == []
+    assert evict(eng) == []
     run(eng, records([event("a", 1), event("b", 6)]))
-    assert eng.evict(EVENTS) == []
+    assert evict(eng) == []
     run(eng, records([event("b", 7)]))
-    assert eng.evict(EVENTS) == ["a"]
+    assert evict(eng) == ["a"]
     assert run(eng, records([event("c", 7)]))[1] == []  # its row serves another
 
 
@@ -145,7 +149,26 @@ def test_eviction_of_very_many_takes_several_goes(echo, monkeypatch):
     eng = new_engine(echo)
     eng.grid = replace(eng.grid, idle_slots=5)
     run(eng, records([event("a", 1), event("b", 1), event("c", 9)]))
-    assert [eng.evict(EVENTS) for _ in range(3)] == [["a"], ["b"], []]
+    assert [evict(eng) for _ in range(3)] == [["a"], ["b"], []]
+
+
+@given(silent=st.lists(st.integers(0, 12), min_size=1, max_size=5), most=st.integers(5, 20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_partitions_share_what_one_eviction_may_free_and_none_waits_for_another(echo, monkeypatch, silent, most):
+    eng = new_engine(echo)
+    eng.grid = replace(eng.grid, idle_slots=5)
+    partitions = [Partition("events", number) for number in range(len(silent))]
+    for partition, count in zip(partitions, silent, strict=True):
+        run(eng, records([event(f"s{i}", 1) for i in range(count)] + [event("loud", 9)], partition=partition))
+    left = dict(zip(partitions, silent, strict=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "MAX_EVICTED", most)
+        while any(left.values()):
+            gone = {partition: len(streams) for partition, streams in eng.evict(partitions).items()}
+            assert sum(gone.values()) == min(most, sum(left.values()))
+            assert all(gone[p] >= min(left[p], most // len(partitions)) for p in partitions)
+            left = {p: left[p] - gone[p] for p in partitions}
+    assert eng.evict(partitions) == {p: [] for p in partitions}
 
 
 @given(log=some_log, sizes=some_sizes, longest=st.integers(1, 5), elements=st.sampled_from([8, 64]))
@@ -192,9 +215,9 @@ def test_a_silent_stream_that_comes_again_before_its_turn_is_not_evicted(echo, m
     eng = new_engine(echo)
     eng.grid = replace(eng.grid, idle_slots=80)
     run(eng, records([event("a", 1), event("b", 1), event("c", 1), event("d", 100)]))
-    assert eng.evict(EVENTS) == ["a"]
+    assert evict(eng) == ["a"]
     run(eng, records([event("b", 100)], offset=4))
-    assert [eng.evict(EVENTS) for _ in range(3)] == [[], ["c"], []]
+    assert [evict(eng) for _ in range(3)] == [[], ["c"], []]
 
 
 def test_streams_restored_twice_are_as_their_last_snapshots_have_them(echo):

@@ -41,7 +41,7 @@ from streamer.state import reset, show
 from streamer.stopping import stop_signal
 from streamer.tasks import Task, changelog_of
 from streamer.watchdog import Watchdog, end_process
-from streamer.workers import Workers, check_workers, end_with_parent, of_worker, worker_command
+from streamer.workers import PREDECESSOR_SECONDS, Workers, check_workers, end_with_parent, of_worker, worker_command
 
 COLLECT_AFTER_OBJECTS = 100_000
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
@@ -191,7 +191,8 @@ def _serve(settings: Settings, is_worker: bool) -> None:
     watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
     _collect_seldom()
     stop = stop_signal(lambda: daemon.started, is_worker)
-    with _http(settings.http, metrics, daemon), watchdog.watching():
+    patience_seconds = PREDECESSOR_SECONDS if is_worker else 0.0
+    with _http(settings.http, metrics, daemon, patience_seconds), watchdog.watching():
         daemon.run(stop)
 
 
@@ -228,12 +229,13 @@ def _kafka(settings: Settings) -> tuple[KafkaClient, LogReader]:
 
 
 @contextmanager
-def _http(settings: HttpSettings, metrics: Metrics, daemon: Daemon) -> Iterator[None]:
+def _http(settings: HttpSettings, metrics: Metrics, daemon: Daemon, patience_seconds: float) -> Iterator[None]:
     """Metrics and probes while the daemon lives; none on port 0."""
     if not settings.port:
         yield
         return
-    server = HttpServer(settings.host, settings.port, metrics.registry, daemon.healthy, daemon.ready)
+    host, port, registry = settings.host, settings.port, metrics.registry
+    server = HttpServer(host, port, registry, daemon.healthy, daemon.ready, patience_seconds)
     server.start()
     try:
         yield

@@ -33,6 +33,7 @@ HIGHEST_PORT = 65_535
 SOUND_SECONDS = 60.0  # a worker that lived as long had no trouble starting
 MOST_FAILURES = 5
 LONGEST_DELAY_SECONDS = 30.0
+PREDECESSOR_SECONDS = 60.0  # for a worker of a parent that was killed, which drains for 40 s at most, to free its port
 WATCH_SECONDS = 0.1  # between looks at the workers
 
 

@@ -5,8 +5,10 @@ does not mend a broker. `/readyz` says whether events are being read.
 """
 
 import errno
+import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,14 @@ from waitress.server import create_server
 from waitress.wasyncore import close_all
 
 from streamer.errors import ConfigError
+from streamer.logs import log
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 Check = Callable[[], tuple[bool, str]]
 
+RETRY_SECONDS = 0.2  # between attempts at a port in use
 THREADS = 4  # one scrape and two probes at once, and one to spare
 LIMITS = {
     "threads": THREADS,
@@ -39,12 +43,21 @@ class HttpServer:
     port     0 takes a free one; `port` then tells which
     healthy  whether the loop makes progress, and a reason
     ready    whether events are being read, and a reason
+    patience_seconds  for how long to wait for a port that somebody else still uses
 
     The checks run in the server's threads. Raises ConfigError where it cannot listen.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, healthy: Check, ready: Check) -> None:
-        listener = _listen(host, port)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        healthy: Check,
+        ready: Check,
+        patience_seconds: float = 0.0,
+    ) -> None:
+        listener = _listen(host, port, patience_seconds)
         self.port: int = listener.getsockname()[1]
         self._connections: dict[int, Any] = {}
         self._server = create_server(
@@ -83,19 +96,30 @@ class HttpServer:
         close_all(self._connections, ignore_all=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server((str(address[0]), port), family=family)
-    except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            raise ConfigError(
-                f"http.host: found {host!r}, expected an address of this machine; use 127.0.0.1 or 0.0.0.0"
-            ) from None
-        raise ConfigError(
-            f"http.port: found {port}, but cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; "
-            "stop what uses it, choose another port, or set 0 to turn metrics and probes off"
-        ) from None
+def _listen(host: str, port: int, patience_seconds: float) -> socket.socket:
+    until, awaited = time.monotonic() + patience_seconds, False
+    while True:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+                0
+            ]
+            return socket.create_server((str(address[0]), port), family=family)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= until:
+                raise _refused(host, port, error) from None
+        if not awaited:
+            log("port_awaited", logging.WARNING, port=port, at_most_seconds=patience_seconds)
+        awaited = True
+        time.sleep(RETRY_SECONDS)
+
+
+def _refused(host: str, port: int, error: OSError) -> ConfigError:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return ConfigError(f"http.host: found {host!r}, expected an address of this machine; use 127.0.0.1 or 0.0.0.0")
+    return ConfigError(
+        f"http.port: found {port}, but cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; "
+        "stop what uses it, choose another port, or set 0 to turn metrics and probes off"
+    )
 
 
 def _application(

@@ -2,16 +2,19 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from urllib.request import urlopen
 
 import pytest
 
 from streamer.__main__ import main
+from streamer.demo import MODEL_PATH
 from streamer.errors import ConfigError
 from streamer.settings import load_settings
-from streamer.workers import MOST_FAILURES, check_workers, of_worker
+from streamer.workers import MOST_FAILURES, check_workers, of_worker, worker_command
 from tests.integration.waiting import eventually
 
 PARENT = """
@@ -161,6 +164,48 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         process.kill()
         for _, pid in lives(tmp_path):
             eventually(lambda pid=pid: is_gone(pid), "the worker ended")
+
+
+@contextmanager
+def worker_of_a_real_daemon(folder, port):
+    """A worker before it has found a broker: nobody listens where it looks for one."""
+    settings = ["--model.path", str(MODEL_PATH), "--kafka.group_id=g", "--input.topics=t", f"--http.port={port}"]
+    command = [*worker_command(settings, 0), "--kafka.bootstrap_servers=127.0.0.1:1"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_worker_waits_for_its_port_while_that_of_a_parent_before_drains(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as predecessor:
+        port = predecessor.getsockname()[1]
+        with worker_of_a_real_daemon(tmp_path, port) as process:
+            eventually(lambda: f"worker=0 event=port_awaited port={port}" in log_of(tmp_path), "it waits")
+            predecessor.close()
+            eventually(lambda: answers(port), "its probes answer")
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def test_a_worker_that_waits_for_its_port_ends_when_it_is_told_to(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as predecessor:
+        port = predecessor.getsockname()[1]
+        with worker_of_a_real_daemon(tmp_path, port) as process:
+            eventually(lambda: "event=port_awaited" in log_of(tmp_path), "it waits")
+            process.terminate()
+            assert process.wait(30) == 0
+
+
+def answers(port):
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as page:
+            return page.status == 200
+    except OSError:
+        return False
 
 
 def settings(**given):

@@ -152,6 +152,29 @@ def test_a_busy_port_is_refused_with_the_setting_and_the_ways_out(server, regist
     assert "another port" in message
 
 
+def test_a_port_that_somebody_still_uses_is_awaited(registry, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as user:
+        port = user.getsockname()[1]
+
+        def leave():
+            _until(lambda: f"event=port_awaited port={port} at_most_seconds=60.000" in caplog.text, 30)
+            user.close()
+
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        server = HttpServer("127.0.0.1", port, registry, lambda: (True, ""), lambda: (True, ""), patience_seconds=60.0)
+        leaving.join()
+    server.start()
+    assert ask(server, "/healthz")[0] == 200
+    server.stop()
+
+
+def test_a_port_that_is_not_freed_in_time_is_refused_as_without_waiting(server, registry, caplog):
+    with pytest.raises(ConfigError, match=rf"^http\.port: found {server.port}, but cannot listen"):
+        HttpServer("127.0.0.1", server.port, registry, lambda: (True, ""), lambda: (True, ""), patience_seconds=0.01)
+    assert caplog.text.count("event=port_awaited") == 1
+
+
 def test_an_address_of_another_machine_is_refused_by_name(registry):
     with pytest.raises(ConfigError, match=r"^http\.host.*192\.0\.2\.1"):
         HttpServer("192.0.2.1", 0, registry, lambda: (True, ""), lambda: (True, ""))

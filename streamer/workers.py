@@ -9,8 +9,9 @@ and touches no topic. It passes the first signal on, kills them at the second, s
 ends with them.
 
     worker ended with 2 in its first life   settings or model: no other life will do better; all end, exit 2
-    worker ended otherwise                  it is started again, after 1 s, then 2 s, 4 s, … 30 s
-    for the fifth time without a minute     all end, exit 1: whoever supervises the parent is to see it
+    worker ended otherwise                  it is started again: after 1 s, or, when its last lives were shorter than a
+                                            minute, after 2 s, 4 s, 8 s
+    after the fifth such life in a row      all end, exit 1: whoever supervises the parent is to see it
 """
 
 import logging
@@ -32,7 +33,6 @@ MOST = 256
 HIGHEST_PORT = 65_535
 SOUND_SECONDS = 60.0  # a worker that lived as long had no trouble starting
 MOST_FAILURES = 5
-LONGEST_DELAY_SECONDS = 30.0
 PREDECESSOR_SECONDS = 60.0  # for a worker of a parent that was killed, which drains for 40 s at most, to free its port
 WATCH_SECONDS = 0.1  # between looks at the workers
 
@@ -80,7 +80,7 @@ class _Worker:
     started: float = 0.0
     due: float = 0.0
     lives: int = 0
-    failures: int = 0  # in a row
+    failures: int = 0  # lives in a row that were no sound ones
 
 
 class Workers:
@@ -88,12 +88,20 @@ class Workers:
 
     command              how the worker of a number is started
     first_delay_seconds  before a worker that ended is started again; doubled with every failure in a row
+    monotonic            seconds that never go back
     """
 
-    def __init__(self, count: int, command: Callable[[int], Sequence[str]], first_delay_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        command: Callable[[int], Sequence[str]],
+        first_delay_seconds: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._workers = [_Worker(number) for number in range(count)]
         self._command = command
         self._first_delay = first_delay_seconds
+        self._monotonic = monotonic
         self._signals: list[int] = []  # all that came; the first `_passed` of them were passed on
         self._passed = 0
         self._arrived = Event()
@@ -118,7 +126,7 @@ class Workers:
 
     def _turn(self) -> bool:
         """Look at every worker; False when none is left."""
-        now = time.monotonic()
+        now = self._monotonic()
         for worker in self._workers:
             if worker.process is not None and (code := worker.process.poll()) is not None:
                 if worker.process.stdin is not None:
@@ -146,8 +154,8 @@ class Workers:
             unstarted = code in (-signal.SIGTERM, -signal.SIGINT)  # before it had its handler: nothing to finish yet
             self._status = self._status if code == EXIT_OK or unstarted else EXIT_FAILED
         elif not self._stopping:
-            worker.failures = 1 if lived >= SOUND_SECONDS else worker.failures + 1
-            worker.due = now + min(LONGEST_DELAY_SECONDS, self._first_delay * 2 ** (worker.failures - 1))
+            worker.failures = 0 if lived >= SOUND_SECONDS else worker.failures + 1
+            worker.due = now + self._first_delay * 2 ** max(0, worker.failures - 1)
             if code == EXIT_REFUSED and worker.lives == 1:
                 self._end_all(EXIT_REFUSED)
             elif worker.failures == MOST_FAILURES:
@@ -177,5 +185,5 @@ class Workers:
 
 
 def worker_command(flags: Sequence[str], number: int) -> list[str]:
-    """How `streamer run` is started as a worker."""
-    return [sys.executable, "-m", "streamer", "run", "--worker", str(number), *flags]
+    """How `streamer run` is started as a worker; -P, since no module is taken from wherever the parent was started."""
+    return [sys.executable, "-P", "-m", "streamer", "run", "--worker", str(number), *flags]

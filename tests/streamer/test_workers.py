@@ -1,6 +1,7 @@
 """Several processes under one parent: what is passed on, who is started again, and when all end."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,12 +19,15 @@ from streamer.workers import MOST_FAILURES, check_workers, of_worker, worker_com
 from tests.integration.waiting import eventually
 
 PARENT = """
-import sys
+import os, sys
 from streamer import logs
 from streamer.workers import Workers
 logs.set_up()
-command = lambda number: [sys.executable, "-c", sys.argv[2], str(number), sys.argv[3]]
-sys.exit(Workers(int(sys.argv[1]), command, first_delay_seconds=0.0).run())
+folder = sys.argv[3]
+command = lambda number: [sys.executable, "-c", sys.argv[2], str(number), folder]
+open(folder + "/clock", "w").close()
+clock = lambda: float(os.path.getsize(folder + "/clock"))  # its seconds are the bytes that workers write there
+sys.exit(Workers(int(sys.argv[1]), command, first_delay_seconds=0.0, monotonic=clock).run())
 """
 SERVES = """
 import os, sys, time
@@ -49,8 +53,9 @@ while not os.path.exists(sys.argv[2] + "/may_end"):
 @contextmanager
 def parent(folder, count, worker):
     """A parent of `count` processes that run a program of their own."""
+    command = [sys.executable, "-c", PARENT, str(count), worker, str(folder)]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", PARENT, str(count), worker, str(folder)], stderr=log)
+        process = subprocess.Popen(command, stderr=log)
     try:
         yield process
     finally:
@@ -158,6 +163,19 @@ def test_a_worker_that_always_fails_ends_all_with_1(tmp_path):
     assert all(is_gone(pid) for _, pid in lives(tmp_path))
 
 
+def test_a_life_of_a_minute_is_no_failure_and_ends_a_row_of_them(tmp_path):
+    seconds = [0, 0, 60, 0, 0, 59, 0, 0, 0]  # of each life: the fifth failure in a row is the last but one
+    worker = (
+        "import os, sys\nfolder = sys.argv[2]\nopen(folder + '/lives', 'a').write('x')\n"
+        f"lived = {seconds}[os.path.getsize(folder + '/lives') - 1]\nopen(folder + '/clock', 'a').write('s' * lived)\n"
+        "sys.exit(1)"
+    )
+    with parent(tmp_path, 1, worker) as process:
+        assert process.wait(60) == 1
+    lived = re.findall(r"event=worker_ended number=0 exit=1 lived=(\d+)", log_of(tmp_path))
+    assert list(map(int, lived)) == seconds[:8]
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     with parent(tmp_path, 2, SERVES) as process:
         eventually(lambda: len(lives(tmp_path)) == 2, "two workers")
@@ -231,6 +249,12 @@ def test_dynamic_members_stay_so_and_no_port_stays_none():
 def test_a_number_of_workers_out_of_range_is_refused(count):
     with pytest.raises(ConfigError, match=f"--workers: found {count}, expected 1 to 256"):
         check_workers(settings(), count)
+
+
+def test_a_worker_takes_no_module_from_where_its_parent_was_started(tmp_path):
+    (tmp_path / "streamer.py").write_text("raise SystemExit('not this one')")
+    done = subprocess.run(worker_command(["--no.such=1"], 0), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "flag --no.such: there is no such setting" in done.stderr) == (2, True)
 
 
 def test_ports_beyond_the_last_one_are_refused_before_anything_starts(capsys):

@@ -21,6 +21,7 @@ from threading import Event
 import numpy as np
 
 from streamer.adapters.metrics import Metrics
+from streamer.batches import BatchLimit
 from streamer.checkpoint import Checkpoint, Part
 from streamer.committer import Committer
 from streamer.core.engine import Engine
@@ -35,9 +36,6 @@ from streamer.restore import Restore
 from streamer.restores import Restores
 from streamer.tasks import Phase, Task
 
-MAX_BATCH_RECORDS = 10_000
-MAX_BATCH_NUMBERS = 500_000  # forecast numbers of one batch, some 4.5 MB: long horizons make smaller batches
-MAX_BATCH_STATE_BYTES = 4 << 20  # of one batch's streams: were all of them new, each would be snapshotted with it
 MAX_PENDING_BYTES = 8 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
 RETRY_SECONDS = 0.2  # between attempts at one transaction
@@ -98,8 +96,7 @@ class Daemon:
         self._joined = False
         self._member_since = math.inf
         numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
-        fit = min(MAX_BATCH_NUMBERS // numbers, MAX_BATCH_STATE_BYTES // engine.arena.bytes_per_stream)
-        self._batch_records = max(1, min(MAX_BATCH_RECORDS, fit))
+        self._limit = BatchLimit(numbers, engine.arena.bytes_per_stream)
         self.started = False  # before that, a signal may end the process at once
         self._pace = Pace(commit_interval_seconds, clocks.monotonic())
         self._measure_again = clocks.monotonic()
@@ -136,7 +133,7 @@ class Daemon:
 
     def turn(self, stop: Event) -> None:
         """Once around the loop."""
-        batch = self._client.poll(self._patience(), self._batch_records)
+        batch = self._client.poll(self._patience(), self._limit.records)
         self._rebalance()
         if self._committer.busy:  # begun when partitions were taken away
             self._finish(stop)
@@ -152,7 +149,7 @@ class Daemon:
         elif due:
             self._commit(stop)
         lag = self._client.lag()
-        self._pace.behind = sum(lag.values()) > self._batch_records
+        self._pace.behind = sum(lag.values()) > self._limit.records
         self._metrics.assignment.lag_seen(lag, self._now_ms())
         self._measure_state()
         self._overtaking.look(self._clocks.monotonic())
@@ -253,6 +250,7 @@ class Daemon:
             self._overtaking.read(records, task.read_to)
             task.read_to = records.offsets[-1] + 1
         outcome = self._engine.advance(batch)
+        self._limit.advanced(sum(map(len, batch)), outcome.steps)
         now = self._clocks.monotonic()
         split: set[tuple[str, str]] = set()  # ids begun here while another partition has them
         for forecasts in outcome.forecasts:

@@ -63,7 +63,7 @@ class Engine:
         3. advance the states   4. remember where each stream is   5. hand out the forecasts in record order
         """
         if not batch:
-            return Outcome([], [])
+            return Outcome([], [], 0)
         placed = [self._place(records.partition, self._decoder.decode(records)) for records in batch]
         parts = [events for events, _ in placed]
         row = np.concatenate([rows for _, rows in placed])
@@ -81,7 +81,7 @@ class Engine:
             arrivals.forecasts(records, events, end - len(events.stream), warm, quantiles)
             for records, events, end in zip(batch, parts, ends.tolist(), strict=True)
         ]
-        return Outcome(forecasts, [_reset(b, row, ends, batch, parts) for b in broken])
+        return Outcome(forecasts, [_reset(b, row, ends, batch, parts) for b in broken], int(accepted.steps.sum()))
 
     def replay(self, records: Records) -> tuple[Ints, Ints]:
         """Bring restored streams up to date with events that their snapshots do not cover; forecasts nothing.

@@ -82,7 +82,11 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One batch: its forecasts, one for each `Records` given, and the streams that had to be reset."""
+    """One batch: its forecasts, one for each `Records` given, and the streams that had to be reset.
+
+    steps  fed to the model, missing ones included
+    """
 
     forecasts: list[Forecasts]
     resets: list[Reset]
+    steps: int

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any, NamedTuple
 
-from streamer import daemon
+from streamer import batches
 from streamer.__main__ import main
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.daemon import Daemon
@@ -138,7 +138,7 @@ def arm(place: Place, times: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    daemon.MAX_BATCH_RECORDS = 500  # many small batches: more places to die at
+    batches.MAX_BATCH_RECORDS = 500  # many small batches: more places to die at
     where, count, *signals = sys.argv[1].split(":")
     client = os.environ["STREAMER_KAFKA__CLIENT"]
     arm(places(client)[where], int(count), signal.Signals[(signals or ["SIGKILL"])[0]])

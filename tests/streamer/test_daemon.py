@@ -85,6 +85,16 @@ def test_a_backlog_is_committed_before_the_interval_is_over(monkeypatch):
     assert world.oracle.commits == 1
 
 
+def test_records_that_end_long_gaps_are_read_in_smaller_batches_until_the_gaps_are_over(monkeypatch):
+    monkeypatch.setattr("streamer.batches.MAX_BATCH_STEPS", 3)
+    world, process = live(A, Turn(0), Feed(0, "a", ahead=3), Turn(0), *[A] * 5)
+    consumed = []
+    for _ in range(3):
+        world.run([Turn(0)])
+        consumed.append(count(process, "streamer_records_consumed_total"))
+    assert consumed == [2 + 1, 3 + 2, 5 + 2]
+
+
 @pytest.mark.parametrize("turns", [1, 2])  # the simulation lets now the batch, now the transaction be first
 def test_what_is_read_meanwhile_is_in_the_next_transaction(turns):
     world, process = live(*[A, Turn(0), Wait(0.2)] * turns, B, Turn(0))

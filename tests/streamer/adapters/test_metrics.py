@@ -61,7 +61,7 @@ def outcome(accepted, reasons=(), cold=0):
         quantiles=np.zeros((accepted, 1, 1), np.float32),
         rejected=rejected,
     )
-    return Outcome([forecasts], [])
+    return Outcome([forecasts], [], accepted)
 
 
 def read_at(partition, *milliseconds):

@@ -128,6 +128,13 @@ def test_a_stream_that_begins_again_at_an_earlier_slot_is_judged_from_there(echo
     assert rejected == [(7, "duplicate"), (8, "late")]
 
 
+def test_the_steps_of_a_batch_are_told_missing_ones_included(echo):
+    eng = new_engine(echo, max_gap_steps=MAX_GAP)
+    batch = records([event("a", 1), event("a", 4), event("b", 4), event("b", 4), event("a", 4 + MAX_GAP + 2)])
+    assert eng.advance([batch]).steps == 1 + 3 + 1 + 0 + 1
+    assert eng.advance([]).steps == 0
+
+
 def evict(eng):
     return eng.evict([EVENTS])[EVENTS]
 

@@ -252,7 +252,7 @@ class Restore:
         A stream of which retention has deleted input that its snapshot lacks is not: it starts fresh.
         """
         steps, partition = self._policy.warm_from_input_steps, self._task.partition
-        lost = sorted(stream for stream, reason in self._unused.items() if reason != TRUNCATED)
+        lost = [stream for stream, reason in self._unused.items() if reason != TRUNCATED]
         if not steps or not lost:
             return low_water
         streams = len(self._engine.rows(partition)) + len(self._unused)
@@ -362,9 +362,7 @@ class Restore:
         begun = rows[last_slot[rows] != NEVER]
         self._engine.drop(partition, [streams[row] for row in rows[last_slot[rows] == NEVER].tolist()])
         candidates = begun.tolist() if self._unused else []
-        rebuilt = np.array([row for row in candidates if streams[row] in self._unused], np.int64)
-        for row in rebuilt.tolist():
-            del self._unused[streams[row]]
+        rebuilt = np.array([row for row in candidates if self._unused.pop(streams[row], None)], np.int64)
         if len(rebuilt):
             self._policy.on_rebuilt(len(rebuilt))
             log("streams_rebuilt", partition=self._task.name, streams=len(rebuilt))

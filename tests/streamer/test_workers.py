@@ -185,10 +185,10 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 
 
 @contextmanager
-def worker_of_a_real_daemon(folder, port):
-    """A worker before it has found a broker: nobody listens where it looks for one."""
-    settings = ["--model.path", str(MODEL_PATH), "--kafka.group_id=g", "--input.topics=t", f"--http.port={port}"]
-    command = [*worker_command(settings, 0), "--kafka.bootstrap_servers=127.0.0.1:1"]
+def before_a_broker(folder, port, *arguments):
+    """`streamer run` that has not found a broker: nobody listens where it looks for one."""
+    settings = [f"--model.path={MODEL_PATH}", "--kafka.group_id=g", "--input.topics=t", f"--http.port={port}"]
+    command = [sys.executable, "-m", "streamer", "run", *arguments, *settings, "--kafka.bootstrap_servers=127.0.0.1:1"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log)
     try:
@@ -198,10 +198,18 @@ def worker_of_a_real_daemon(folder, port):
         process.communicate()
 
 
+def test_a_port_in_use_is_refused_at_once_where_no_parent_before_can_have_left_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with before_a_broker(tmp_path, port) as process:
+            assert process.wait(30) == 2
+    assert "event=port_awaited" not in log_of(tmp_path)
+
+
 def test_a_worker_waits_for_its_port_while_that_of_a_parent_before_drains(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as predecessor:
         port = predecessor.getsockname()[1]
-        with worker_of_a_real_daemon(tmp_path, port) as process:
+        with before_a_broker(tmp_path, port, "--worker=0") as process:
             eventually(lambda: f"worker=0 event=port_awaited port={port}" in log_of(tmp_path), "it waits")
             predecessor.close()
             eventually(lambda: answers(port), "its probes answer")
@@ -212,7 +220,7 @@ def test_a_worker_waits_for_its_port_while_that_of_a_parent_before_drains(tmp_pa
 def test_a_worker_that_waits_for_its_port_ends_when_it_is_told_to(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as predecessor:
         port = predecessor.getsockname()[1]
-        with worker_of_a_real_daemon(tmp_path, port) as process:
+        with before_a_broker(tmp_path, port, "--worker=0") as process:
             eventually(lambda: "event=port_awaited" in log_of(tmp_path), "it waits")
             process.terminate()
             assert process.wait(30) == 0

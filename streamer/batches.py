@@ -6,7 +6,7 @@ next batch is made as if its records feed as many steps as those of the last one
 """
 
 MAX_BATCH_RECORDS = 10_000
-MAX_BATCH_NUMBERS = 500_000  # forecast numbers of one batch, some 4.5 MB: long horizons make smaller batches
+MAX_BATCH_NUMBERS = 720_000  # forecast numbers of one batch, some 6.5 MB: long horizons make smaller batches
 MAX_BATCH_STATE_BYTES = 4 << 20  # of one batch's streams: were all of them new, each would be snapshotted with it
 MAX_BATCH_STEPS = 50_000  # 65 ms at the 1.3 µs that a step of a GRU of 64 units takes
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from streamer.doctor.facts import ModelFacts
 from streamer.doctor.findings import Finding, amount, ok, warn
 
-ID_BYTES = 250  # a stream's id, twice in Python's own structures
+ID_BYTES = 350  # a stream's id, twice in Python's own structures
 
 
 def check_model(model: ModelFacts) -> Iterator[Finding]:

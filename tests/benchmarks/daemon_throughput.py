@@ -36,7 +36,7 @@ from tests.integration.launcher import find_launcher
 from tests.integration.records import create_topic
 
 STREAMS, PARTITIONS = 10_000, 4
-LOOKED_AT = 1000  # forecasts, for their size
+LOOKED_AT = 10_000  # forecasts, which the raw client sends
 SKIPPED = 0.1  # of the events, until caches and batches have their size
 
 
@@ -55,7 +55,7 @@ class Bench:
         self.model = models.save(models.gru(hidden=64, horizon=24, step_ms=STEP_MS), folder / "gru-64.onnx")
         self.events = create_topic(cluster.bootstrap, "events", case.partitions)
         preload(cluster.bootstrap, self.events, case, range(case.ticks))
-        self.bytes = 0  # of a forecast
+        self.values = folder / "values"  # what the daemon published, a line each
 
     def forecasts_topic(self) -> str:
         return create_topic(self.cluster.bootstrap, "forecasts", self.case.partitions, settings=SHORT_LIVED)
@@ -79,30 +79,32 @@ class Bench:
             assert streamer.stop() == 0, streamer.log
         finally:
             streamer.kill()
-        if not self.bytes:
-            self.bytes = forecast_bytes(self.cluster.bootstrap, output)
+        if not self.values.exists():
+            self.values.write_bytes(b"\n".join(last_values(self.cluster.bootstrap, output)))
         first = next(s for s in found if s.done >= SKIPPED * self.case.events)
         events = found[-1].done - first.done
         return Cost(events / (found[-1].seconds - first.seconds), (found[-1].cpu - first.cpu) / events * 1e6)
 
     def raw(self) -> Cost:
-        """`raw_client`, with values as long as the forecasts."""
+        """`raw_client`, with the daemon's forecasts."""
         command = ["taskset", "-c", str(DAEMON_CPU), sys.executable, "-m", "tests.benchmarks.raw_client"]
         command += ["--bootstrap", self.cluster.bootstrap, "--input", self.events, "--output", self.forecasts_topic()]
-        command += ["--bytes", str(self.bytes)]
+        command += ["--values", str(self.values)]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         words = said.replace(",", "").split()
         return Cost(float(words[words.index("records/s") - 1]), float(words[words.index("CPU") - 1]))
 
 
-def forecast_bytes(bootstrap: str, topic: str) -> int:
-    """The mean size of the last forecasts of a partition."""
+def last_values(bootstrap: str, topic: str) -> list[bytes]:
+    """The last forecasts of a partition."""
     part = TopicPartition(topic, 0)
+    found: list[bytes] = []
     with closing(KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)) as consumer:
         consumer.assign([part])
         consumer.seek(part, max(0, consumer.end_offsets([part])[part] - LOOKED_AT))
-        records = consumer.poll(10_000)[part]
-    return round(statistics.mean(len(record.value) for record in records))
+        while len(found) < LOOKED_AT // 2:  # offsets have gaps
+            found += [record.value for record in consumer.poll(10_000).get(part, [])]
+    return found
 
 
 def main() -> None:
@@ -123,9 +125,10 @@ def main() -> None:
             for _ in range(repetitions):
                 for name, run in runs.items():
                     found.setdefault(name, []).append(run())
+            size = statistics.mean(map(len, bench.values.read_bytes().splitlines()))
     finally:
         cluster.close()
-    print(f"{events} events of {STREAMS} streams, forecasts of {bench.bytes} bytes, {repetitions} repetitions")
+    print(f"{events} events of {STREAMS} streams, forecasts of {size:.0f} bytes, {repetitions} repetitions")
     print(f"{'':34s} {'events/s':>9s}   {'min … max':22s} CPU-s per million events")
     rate = {name: statistics.median(cost.rate for cost in costs) for name, costs in found.items()}
     for name, costs in found.items():

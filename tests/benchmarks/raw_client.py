@@ -1,17 +1,17 @@
-"""What librdkafka does alone: python -m tests.benchmarks.raw_client --bootstrap B --input T --output T --bytes N.
+"""What librdkafka does alone: python -m tests.benchmarks.raw_client --bootstrap B --input T --output T --values FILE.
 
-Consume every record of the input and produce, for each, a value of N bytes (made beforehand, of digits as a forecast
-has them) with the record's key to the same partition of the output, and commit the positions with them every 100 ms:
-confluent-kafka's own classes with the daemon's options, the shortest loop there is, and nothing else. The daemon's
+Consume every record of the input and produce, for each, one of the file's lines with the record's key to the same
+partition of the output, and commit the positions with them every 100 ms: confluent-kafka's own classes with the
+daemon's options, the shortest loop there is, and nothing else. With the lines that the daemon has published, its
 throughput is a share of this.
 """
 
 import argparse
-import random
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
@@ -21,18 +21,6 @@ from streamer.settings import KafkaSettings, OutputSettings
 INTERVAL_SECONDS = 0.1
 MAX_RECORDS = 10_000
 IDLE_SECONDS = 5.0
-VALUES = 1_000  # different ones, so that compression finds no more to do than in forecasts
-
-
-def values_of(size: int) -> list[bytes]:
-    """Values of this many bytes, as compressible as numbers in JSON are."""
-    chance = random.Random(1)  # the same bytes in every run
-
-    def value() -> bytes:
-        text = ",".join(f"{chance.uniform(0, 100):.4f}" for _ in range(size // 7 + 1))
-        return text[:size].encode()
-
-    return [value() for _ in range(VALUES)]
 
 
 def run(consumer: Consumer, producer: Producer, output: str, values: list[bytes]) -> tuple[int, float, float]:
@@ -48,7 +36,7 @@ def run(consumer: Consumer, producer: Producer, output: str, values: list[bytes]
             ended, due = began, began + INTERVAL_SECONDS
         for message in messages:
             number = message.partition()
-            producer.produce(output, values[count % VALUES], message.key(), number)
+            producer.produce(output, values[count % len(values)], message.key(), number)
             last[message.topic(), number] = message
             count += 1
         if last and time.monotonic() >= due:
@@ -75,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--input", default="events")
     parser.add_argument("--output", default="forecasts")
     parser.add_argument("--group", default=f"raw-{time.time_ns()}")
-    parser.add_argument("--bytes", type=int, default=600)
+    parser.add_argument("--values", type=Path, required=True)
     parser.add_argument("--compression", default="lz4")
     given = parser.parse_args(arguments)
     kafka = KafkaSettings(bootstrap_servers=given.bootstrap, group_id=given.group, client="confluent")
@@ -85,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     consumer = Consumer(consumer_options(kafka, print) | {"enable.partition.eof": False})
     consumer.subscribe([given.input])
     try:
-        count, seconds, cpu = run(consumer, producer, given.output, values_of(given.bytes))
+        count, seconds, cpu = run(consumer, producer, given.output, given.values.read_bytes().splitlines())
     finally:
         consumer.close()
     speed = f"{count / seconds:,.0f} records/s, {1e6 * cpu / count:.1f} CPU seconds per million"

@@ -13,7 +13,7 @@ batches = st.lists(st.integers(0, 10_000).flatmap(lambda n: st.tuples(st.just(n)
 
 @pytest.mark.parametrize(
     ("numbers", "state_bytes", "most"),
-    [(1, 1, MAX_BATCH_RECORDS), (1_000, 1, 500), (1, 1 << 20, 4), (1_000_000, 1, 1), (1, 1 << 30, 1)],
+    [(1, 1, MAX_BATCH_RECORDS), (1_000, 1, 720), (1, 1 << 20, 4), (1_000_000, 1, 1), (1, 1 << 30, 1)],
 )
 def test_forecasts_and_states_that_are_large_make_small_batches_from_the_first_on(numbers, state_bytes, most):
     assert BatchLimit(numbers, state_bytes).records == most

@@ -155,7 +155,7 @@ def test_a_stream_in_two_partitions_of_a_topic_is_warned_of_and_in_two_topics_it
 
 
 def test_more_streams_than_memory_holds_are_warned_of():
-    assert "set it to 687,194 or less" in only(check_memory(MODEL, 10**7, 2**30), "warn")
+    assert "set it to 636,291 or less" in only(check_memory(MODEL, 10**7, 2**30), "warn")
 
 
 def test_amounts_and_durations_are_told_in_fitting_units():

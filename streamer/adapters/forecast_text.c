@@ -53,10 +53,43 @@ static char *put_integer(char *to, int64_t number) {
     return put(to, begin, end - begin);
 }
 
+static uint32_t fours[10000]; /* the four digits of each number below 10,000, the first in the lowest byte */
+
+__attribute__((constructor)) static void fill_fours(void) {
+    for (uint32_t number = 0; number < 10000; number++) {
+        const char *high = PAIRS + 2 * (number / 100), *low = PAIRS + 2 * (number % 100);
+        fours[number] = (uint32_t)high[0] | (uint32_t)high[1] << 8 | (uint32_t)low[0] << 16 | (uint32_t)low[1] << 24;
+    }
+}
+
+/* Store 8 bytes, the lowest one first. */
+static void put_eight(char *to, uint64_t bytes) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    bytes = __builtin_bswap64(bytes);
+#endif
+    memcpy(to, &bytes, 8);
+}
+
+/* A number below 10^8 with 1 to 7 decimals. Its text is moved about in a register: bytes that were stored one by one
+ * are slow to load together. */
+static char *put_short(char *to, uint32_t number, int places) {
+    uint64_t text = fours[number / 10000] | (uint64_t)fours[number % 10000] << 32, digits = text ^ 0x3030303030303030;
+    int before = digits ? __builtin_ctzll(digits) / 8 : 8, after = digits ? __builtin_clzll(digits) / 8 : 8;
+    int whole = 8 - places - before; /* digits before the point, one at least */
+    whole = whole > 0 ? whole : 1;
+    text >>= 8 * (8 - places - whole);
+    put_eight(to, text);
+    to += whole;
+    *to++ = '.';
+    put_eight(to, text >> 8 * whole);
+    return to + places - (after < places ? after : places - 1);
+}
+
 /* Copies of a fixed size are a few instructions, so more is copied than counts: what follows overwrites it. */
 static char *put_number(char *to, float number, int places) {
     char buffer[NUMBER_BYTES + COPIED], *end = buffer + NUMBER_BYTES, *begin, *point;
     int64_t whole;
+    uint64_t size;
     if (number != number) {
         memcpy(to, "null", 4);
         return to + 4;
@@ -64,7 +97,9 @@ static char *put_number(char *to, float number, int places) {
     whole = llrint((double)number * SCALES[places]); /* half to even, as numpy's rint */
     *to = '-';
     to += whole < 0;
-    begin = digits_before(end, (uint64_t)(whole < 0 ? -whole : whole));
+    size = (uint64_t)(whole < 0 ? -whole : whole);
+    if (size < 100000000 && places > 0 && places < 8) return put_short(to, (uint32_t)size, places);
+    begin = digits_before(end, size);
     point = end - places;
     while (begin >= point) *--begin = '0';
     memcpy(to, begin, COPIED);

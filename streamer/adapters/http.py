@@ -100,9 +100,8 @@ def _listen(host: str, port: int, patience_seconds: float) -> socket.socket:
     until, awaited = time.monotonic() + patience_seconds, False
     while True:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-                0
-            ]
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, _, _, _, address = found[0]
             return socket.create_server((str(address[0]), port), family=family)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() >= until:

@@ -27,11 +27,8 @@ from streamer.core.timegrid import Ints, Mask
 OPSET, IR = 18, 8  # ScatterND and ReduceMin as of opset 18
 CODES = {"float32": 1, "int32": 6, "int64": 7, "bool": 9, "float16": 10, "float64": 11}  # onnx.proto's element types
 FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11
-NO_MEMORY = (
-    MemoryError,
-    RuntimeError,
-    RuntimeException,
-)  # the host's; a device's, beside a graph; the same, in a graph
+# a host has no more memory, a device none when asked beside a graph, or inside one
+NO_MEMORY = (MemoryError, RuntimeError, RuntimeException)
 
 
 class HeldOnDevice:

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from threading import Thread
+from threading import Thread, get_ident
 from typing import Any, NamedTuple
 
 from streamer import batches
@@ -87,6 +87,14 @@ def _librdkafka() -> dict[str, Place]:
     }
 
 
+def send(number: signal.Signals) -> None:
+    """Send a signal to the thread that calls, which does nothing more before it is heeded.
+
+    One that the process gets is left to its main thread; until that is given a processor, this one would go on.
+    """
+    signal.pthread_kill(get_ident(), number)
+
+
 def inside(owner: Any, name: str) -> Callable[[], bool]:
     """Whether a call of this is going on."""
     original: Callable[..., Any] = getattr(owner, name)
@@ -119,9 +127,9 @@ def arm(place: Place, times: int, number: signal.Signals) -> None:
         if left:
             return
         if after_seconds:
-            Thread(target=lambda: (time.sleep(after_seconds), os.kill(os.getpid(), number))).start()
+            Thread(target=lambda: (time.sleep(after_seconds), send(number))).start()
         else:
-            os.kill(os.getpid(), number)
+            send(number)
 
     @functools.wraps(original)
     def around(*arguments: Any, **named: Any) -> Any:

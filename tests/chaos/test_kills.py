@@ -16,7 +16,7 @@ TIMES = {
     "after-poll": (1, 12),
     "mid-block": (10, 40),  # the first ones are the dry run
     "after-produce": (1, 12),
-    "during-restore": (1, 24),  # six partitions: position, ends, changelog, replay
+    "during-restore": (1, 12),  # six partitions: position, ends, and what there is to read
 }
 OFTEN = (1, 4)
 MESSAGES = 150  # kafka-python is given one at a time, librdkafka a partition's at once

@@ -20,7 +20,7 @@ from streamer.adapters.kafka_python.feed import feed
 from streamer.adapters.kafka_python.inspection import inspect, time_limits
 from streamer.adapters.kafka_python.resetting import KafkaPythonGroup
 from streamer.adapters.kafka_python.topics import create_topics
-from streamer.adapters.machine import memory_bytes
+from streamer.adapters.machine import give_back_memory, memory_bytes
 from streamer.adapters.metrics import Metrics
 from streamer.adapters.onnx_session import OnnxModel
 from streamer.adapters.timed_model import TimedModel
@@ -28,7 +28,7 @@ from streamer.assembly import encoder_for, engine_for
 from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
 from streamer.core.contract import Block
 from streamer.core.snapshot import SnapshotFormat
-from streamer.daemon import Daemon
+from streamer.daemon import Clocks, Daemon
 from streamer.delivery import KafkaClient, LogReader
 from streamer.demo.command import keyed_events, run_demo, write_events
 from streamer.doctor import Instruments, diagnose
@@ -187,7 +187,7 @@ def _serve(settings: Settings, is_worker: bool) -> None:
         return Restore(task, rules, client, reader, engine, format_)
 
     interval = settings.delivery.commit_interval_seconds
-    daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval)
+    daemon = Daemon(engine, client, checkpoint, restoring, metrics, interval, Clocks(settled=give_back_memory))
     watchdog = Watchdog(lambda: metrics.process.seconds_since_turn() if daemon.started else 0.0, end_process)
     _collect_seldom()
     stop = stop_signal(lambda: daemon.started, is_worker)

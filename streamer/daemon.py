@@ -60,12 +60,14 @@ def on_another_thread(attempt: Attempt) -> Attempt:
 class Clocks:
     """Time as the daemon sees it: seconds that never go back, and seconds since the epoch; and what goes on beside.
 
-    beside  begins an attempt at a transaction and returns what waits for its result
+    beside   begins an attempt at a transaction and returns what waits for its result
+    settled  called when partitions have gone, or all that came are restored
     """
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     beside: Callable[[Attempt], Attempt] = on_another_thread
+    settled: Callable[[], None] = lambda: None
 
 
 class Daemon:
@@ -216,6 +218,8 @@ class Daemon:
             self._restores.add(task)
         self._metrics.assignment.rebalanced(self._tasks.keys())
         self._measure_streams()
+        if not self._restores:
+            self._clocks.settled()
 
     def _close(self, partition: Partition) -> None:
         task = self._tasks.pop(partition, None)
@@ -238,6 +242,8 @@ class Daemon:
                 replayed=restored.replayed,
                 seconds=restored.seconds,
             )
+            if not self._restores:
+                self._clocks.settled()
         return got_on
 
     def _advance(self, batch: Sequence[Records]) -> None:

@@ -134,7 +134,8 @@ class Process:
             return self.last_restore
 
         self.attempts = 0
-        clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock(), self.beside)
+        self.settlings = 0
+        clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock(), self.beside, self.settled)
         self.daemon = Daemon(self.engine, self.client, self.checkpoint, restoring, self.metrics, 0.1, clocks)
 
     def beside(self, attempt: Attempt) -> Attempt:
@@ -144,6 +145,9 @@ class Process:
             return attempt
         result = attempt()
         return lambda: result
+
+    def settled(self) -> None:
+        self.settlings += 1
 
     def restored(self, task: Task) -> None:
         if (

@@ -165,6 +165,7 @@ def test_revoked_partitions_are_committed_before_they_go_and_their_streams_forgo
     assert count(process, "streamer_assigned_partitions") == 1
     assert count(process, "streamer_active_streams") == 1
     assert count(process, "streamer_rebalances_total") == 2
+    assert process.settlings == 2  # both restored; one gone
 
 
 def test_what_was_read_when_the_signal_came_is_committed_with_all_dirty_streams():

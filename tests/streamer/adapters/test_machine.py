@@ -1,10 +1,12 @@
 """Memory that a process may use."""
 
+import ctypes
 import os
+from pathlib import Path
 
 import pytest
 
-from streamer.adapters.machine import memory_bytes
+from streamer.adapters.machine import give_back_memory, memory_bytes
 
 PHYSICAL = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 NO_LIMIT_V1 = 9223372036854771712  # 2**63 less a page
@@ -59,3 +61,30 @@ def test_without_a_limit_it_is_the_machines(tmp_path):
 )
 def test_a_limit_of_either_version_of_control_groups_counts(tmp_path, own, limits, expected):
     assert allowed(tmp_path, own, limits) == expected
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_freed_in_between_is_given_back():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    blocks = [libc.malloc(64 << 10) for _ in range(1000)]  # too small for mappings of their own
+    for block in blocks:
+        ctypes.memset(block, 1, 64 << 10)
+    for block in blocks[:-1]:  # the last one keeps the others from the end of the heap
+        libc.free(block)
+    before = resident()
+    give_back_memory()
+    assert before - resident() > 32 << 20
+    libc.free(blocks[-1])
+
+
+def test_a_c_library_that_cannot_give_memory_back_is_asked_nothing(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    give_back_memory()

@@ -36,7 +36,7 @@ from streamer.restore import Restore
 from streamer.restores import Restores
 from streamer.tasks import Phase, Task
 
-MAX_PENDING_BYTES = 12 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
+MAX_PENDING_BYTES = 8 << 20  # commit before the interval is over: bounds memory, and what a slow network must take
 IDLE_POLL_SECONDS = 0.5  # how long a stop signal may go unnoticed
 RETRY_SECONDS = 0.2  # between attempts at one transaction
 DRAIN_SECONDS = 10.0  # for the last transactions

@@ -217,9 +217,7 @@ class Daemon:
             task = self._tasks[partition] = Task(partition, Ledger(self._engine.arena))
             self._restores.add(task)
         self._metrics.assignment.rebalanced(self._tasks.keys())
-        self._measure_streams()
-        if not self._restores:
-            self._clocks.settled()
+        self._streams_moved()
 
     def _close(self, partition: Partition) -> None:
         task = self._tasks.pop(partition, None)
@@ -234,7 +232,6 @@ class Daemon:
         got_on, restored = self._restores.slice()
         if restored is not None:
             self._metrics.state.restored(restored.seconds, restored.snapshots, restored.replayed)
-            self._measure_streams()
             log(
                 "partition_restored",
                 partition=restored.task.name,
@@ -242,8 +239,7 @@ class Daemon:
                 replayed=restored.replayed,
                 seconds=restored.seconds,
             )
-            if not self._restores:
-                self._clocks.settled()
+            self._streams_moved()
         return got_on
 
     def _advance(self, batch: Sequence[Records]) -> None:
@@ -390,6 +386,12 @@ class Daemon:
         arena = self._engine.arena
         self._metrics.state.held(len(arena), len(arena) * arena.bytes_per_stream)
         self._metrics.state.restoring(len(self._restores))
+
+    def _streams_moved(self) -> None:
+        """Partitions have come, gone, or been restored."""
+        self._measure_streams()
+        if not self._restores:
+            self._clocks.settled()
 
     def _now_ms(self) -> int:
         return round(self._clocks.wall() * 1000)

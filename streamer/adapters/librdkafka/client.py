@@ -97,8 +97,7 @@ class LibrdkafkaClient:
         Raises FencedError, DeliveryError when the group refuses this member, and StateError for an input that has
         changed under us.
         """
-        if self._fenced and not self._join_again():
-            time.sleep(min(timeout_seconds, ASK_AGAIN_SECONDS))
+        if not self._is_usable(timeout_seconds):
             return []
         found = self._fetch(timeout_seconds, max_records)
         self._membership.check()
@@ -112,8 +111,7 @@ class LibrdkafkaClient:
 
     def hold(self, timeout_seconds: float) -> None:
         """Poll without taking records."""
-        if self._fenced and not self._join_again():
-            time.sleep(min(timeout_seconds, ASK_AGAIN_SECONDS))
+        if not self._is_usable(timeout_seconds):
             return
         consumer = self._used()
         running = self._membership.topic_partitions()
@@ -203,6 +201,13 @@ class LibrdkafkaClient:
     def _open_consumer(self) -> Consumer:
         consumer: Consumer = open_client(Consumer, self._kafka, consumer_options(self._kafka, self._on_error))
         return consumer
+
+    def _is_usable(self, timeout_seconds: float) -> bool:
+        """Whether there is a consumer to poll; waits a little where it is not known yet if there may be one."""
+        if not self._fenced or self._join_again():
+            return True
+        time.sleep(min(timeout_seconds, ASK_AGAIN_SECONDS))
+        return False
 
     def _join_again(self) -> bool:
         """A new consumer, once it is known that nobody else has our name; raises FencedError where somebody has.

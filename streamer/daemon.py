@@ -1,22 +1,26 @@
 """The daemon's life, top to bottom: start → assign → restore → run → drain → stop.
 
     client.poll ─► engine.advance ─► Checkpoint ─► Committer, every delivery.commit_interval_seconds
-                        └── the next batch's, while brokers answer ──┘
+                        └── what was read ahead, while brokers answer ──┘
 
 The loop is one thread. It owns the engine, the tasks and the client; HTTP threads only read its metrics and checks.
-A transaction's first attempt is made on another thread while the loop advances the next batch, which asks nothing of
-Kafka, and waited for before the client is used again: what it sends was copied at its boundary.
+A transaction's first attempt is made on another thread while the loop advances what it has read, which asks nothing of
+Kafka, and waited for before the client is used again: what it sends was copied at its boundary. With a backlog, a batch
+more is read beforehand, so that there is work until brokers have answered.
 While the group takes partitions away, the client's own thread finishes the transaction at hand; the loop waits then.
 """
 
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress
 from threading import Event
+from typing import Protocol
 
 import numpy as np
 
@@ -47,26 +51,38 @@ MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
 MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
 
 
-Attempt = Callable[[], tuple[list[Part], float]]  # the shares that are committed for certain, and its seconds
+Attempted = tuple[list[Part], float]  # the shares that are committed for certain, and the seconds that it took
 _OTHER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transaction")
 
 
-def on_another_thread(attempt: Attempt) -> Attempt:
-    """Begin an attempt; what is returned waits for it, and returns or raises what it did."""
-    return _OTHER_THREAD.submit(attempt).result
+class Attempt(Protocol):
+    """An attempt at a transaction that is being made."""
+
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        ...
+
+    def result(self) -> Attempted:
+        """Wait for it, and return or raise what it did."""
+        ...
+
+
+def on_another_thread(attempt: Callable[[], Attempted]) -> Attempt:
+    """Begin an attempt."""
+    return _OTHER_THREAD.submit(attempt)
 
 
 @dataclass(frozen=True)
 class Clocks:
     """Time as the daemon sees it: seconds that never go back, and seconds since the epoch; and what goes on beside.
 
-    beside   begins an attempt at a transaction and returns what waits for its result
+    beside   begins an attempt at a transaction
     settled  called when partitions have gone, or all that came are restored
     """
 
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    beside: Callable[[Attempt], Attempt] = on_another_thread
+    beside: Callable[[Callable[[], Attempted]], Attempt] = on_another_thread
     settled: Callable[[], None] = lambda: None
 
 
@@ -95,6 +111,8 @@ class Daemon:
         self._overtaking = Overtaking(client.beginning, metrics.state.input_lost)
         self._tasks: dict[Partition, Task] = {}
         self._restores = Restores(restoring, clocks.monotonic)
+        self._ahead: deque[list[Records]] = deque()  # batches that were read and not advanced yet
+        self._sending: Attempt | None = None  # while it is, the client is not to be used
         self._joined = False
         self._member_since = math.inf
         numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
@@ -124,6 +142,9 @@ class Daemon:
                 raise
             _cut_short(problem)
         finally:
+            if self._sending is not None:
+                with suppress(Exception):  # what is being raised says more
+                    self._sending.result()  # the client is not closed under it
             self._client.close()
         log("stopped")
 
@@ -134,30 +155,22 @@ class Daemon:
         log("started", model=self._engine.model.manifest.model_id)
 
     def turn(self, stop: Event) -> None:
-        """Once around the loop."""
-        batch = self._client.poll(self._patience(), self._limit.records)
-        self._rebalance()
-        if self._committer.busy:  # begun when partitions were taken away
+        """Once around the loop: a batch at most is advanced in it, and a transaction begun or ended."""
+        delayed = False
+        if self._sending is None:
+            self._read(stop)
+            delayed = bool(self._restores) and not self._restore()
+            if self._is_due() and self._begin():
+                self._sending = self._clocks.beside(self._attempt)
+            elif self._ahead:
+                self._advance(self._ahead.popleft())
+        elif self._has_time(self._sending):
+            self._advance(self._ahead.popleft())
+        if self._sending is not None and not self._has_time(self._sending):
             self._finish(stop)
-        delayed = bool(self._restores) and not self._restore()
-        waiting = self._checkpoint.records
-        due = self._checkpoint.bytes >= MAX_PENDING_BYTES or (
-            not self._pace.left(self._clocks.monotonic()) and (waiting or not batch)
-        )
-        if batch and due:
-            self._commit_beside(batch, stop)
-        elif batch:
-            self._advance(batch)
-        elif due:
-            self._commit(stop)
-        lag = self._client.lag()
-        self._pace.behind = sum(lag.values()) > self._limit.records
-        self._metrics.assignment.lag_seen(lag, self._now_ms())
-        self._measure_state()
-        self._overtaking.look(self._clocks.monotonic())
         self._metrics.process.turned()
-        if self._is_taken_in() and not delayed:  # else it waits for the group
-            self._metrics.process.progressed()
+        if self._sending is None:
+            self._look(delayed)
 
     def drain(self, stop: Event) -> None:
         """The last transactions, with the snapshots that save the next run its replay."""
@@ -182,6 +195,42 @@ class Daemon:
         tasks = list(self._tasks.values())
         restoring = sum(task.phase is not Phase.RUNNING for task in tasks)
         return self._joined and not restoring, f"{len(tasks)} partitions assigned, {restoring} being restored"
+
+    def _read(self, stop: Event) -> None:
+        """Read a batch if none is left, and one for the time of the transaction that begins now; rebalance."""
+        if not self._ahead:
+            self._poll(self._patience())
+        if len(self._ahead) == 1 and self._pace.behind and self._is_due():
+            self._poll(0.0)
+        self._rebalance()
+        if self._committer.busy:  # begun when partitions were taken away
+            self._finish(stop)
+
+    def _poll(self, patience: float) -> None:
+        batch = self._client.poll(patience, self._limit.records)
+        if batch:
+            self._ahead.append(batch)
+
+    def _look(self, delayed: bool) -> None:
+        """At how far the loop has come, and whether what it reads is still there."""
+        lag = self._client.lag()
+        self._pace.behind = sum(lag.values()) > self._limit.records
+        self._metrics.assignment.lag_seen(lag, self._now_ms())
+        self._measure_state()
+        self._overtaking.look(self._clocks.monotonic())
+        if self._is_taken_in() and not delayed:  # else it waits for the group
+            self._metrics.process.progressed()
+
+    def _is_due(self) -> bool:
+        """Whether a transaction begins now; one without output, where there is nothing to advance."""
+        if self._checkpoint.bytes >= MAX_PENDING_BYTES:
+            return True
+        waiting = self._checkpoint.records or not self._ahead
+        return bool(waiting) and not self._pace.left(self._clocks.monotonic())
+
+    def _has_time(self, sending: Attempt) -> bool:
+        """Whether there is a batch to advance while brokers answer."""
+        return bool(self._ahead) and not sending.done() and self._checkpoint.bytes < MAX_PENDING_BYTES
 
     def _is_taken_in(self) -> bool:
         """Whether the group has this member, and after a while without partitions: that none are left for it.
@@ -226,6 +275,8 @@ class Daemon:
             self._checkpoint.close(task)
             self._restores.remove(task)
             self._engine.release(partition)
+        kept = ([records for records in batch if records.partition != partition] for batch in self._ahead)
+        self._ahead = deque(batch for batch in kept if batch)
 
     def _restore(self) -> bool:
         """A slice of what is to be restored; False when it got no further."""
@@ -279,19 +330,6 @@ class Daemon:
             self._finish(stop)
         return begun
 
-    def _commit_beside(self, batch: Sequence[Records], stop: Event) -> None:
-        """Make what came before a batch durable while the batch is advanced."""
-        if not self._begin():
-            self._advance(batch)
-            return
-        wait = self._clocks.beside(self._attempt)
-        try:
-            self._advance(batch)
-        except BaseException:
-            wait()  # the client is not closed under it
-            raise
-        self._finish(stop, wait)
-
     def _begin(self, everything: bool = False) -> bool:
         now = self._clocks.monotonic()
         self._pace.begin(now)
@@ -300,23 +338,21 @@ class Daemon:
             self._committer.begin(parts)
         return bool(parts)
 
-    def _attempt(self) -> tuple[list[Part], float]:
+    def _attempt(self) -> Attempted:
         begun = self._clocks.monotonic()
         return self._committer.attempt(), self._clocks.monotonic() - begun
 
-    def _finish(self, stop: Event, attempt: Attempt | None = None) -> None:
-        """Attempt the transaction at hand, let the group rebalance and forget what went, and attempt it again.
+    def _finish(self, stop: Event) -> None:
+        """Wait for the attempt being made, or make one; let the group rebalance and forget what went, and again.
 
         An attempt that fails turns the loop, but is no progress. Raises DeliveryError when the process is to stop and
         Kafka does not let it come to an end, and when the group goes on refusing it.
-
-        attempt  the first one, if it is being made already
         """
         waited = refused = 0.0
         while True:
             begun = self._clocks.monotonic()
-            done, seconds = (attempt or self._attempt)()
-            attempt = None
+            sending, self._sending = self._sending, None
+            done, seconds = sending.result() if sending else self._attempt()
             self._metrics.process.turned()
             if done:
                 self._metrics.process.progressed()

@@ -20,6 +20,7 @@ from streamer.delivery import (
 )
 from tests.simulation.kafka import Broker, TimedOutError, Transaction
 
+FAR = 1_000_000
 NOBODY = -1  # a generation: not a member
 PLACES = ("poll", "join", "assigned", "revoke", "begin", "produce", "positions", "commit", "committed", "fetch", "end",
           "read", "recover", "hold")  # fmt: skip
@@ -46,6 +47,7 @@ class SimClient:
     place    its fixed name in the group, if it has one
     deaf     polls in which it hears nothing of the group
     fails    whether the call at hand fails at its present place
+    backlog  whether there is far more to read, as far as the loop hears
     outcome  how the next commit goes: "" well; unknown and "done", "lost" or "late"
     """
 
@@ -56,7 +58,7 @@ class SimClient:
         self._broker = world.broker
         self.member, self.generation, self._epoch = 0, NOBODY, 0
         self.owned: set[Partition] = set()
-        self.fails, self.deaf = False, 0
+        self.fails, self.deaf, self.backlog = False, 0, False
         self.outcome = ""
         self.late = late
         self.closed = False
@@ -164,7 +166,8 @@ class SimClient:
             raise FencedError(f"{self._place!r} is another's")
 
     def lag(self) -> Mapping[Partition, int]:
-        return {p: max(0, self._broker.log(p).end - offset) for p, offset in self._reading.items()}
+        found = {p: max(0, self._broker.log(p).end - offset) for p, offset in self._reading.items()}
+        return {p: FAR * lag for p, lag in found.items()} if self.backlog else found
 
     def close(self) -> None:
         self.closed = True

@@ -52,6 +52,7 @@ PROFILES: Sequence[tuple[Mapping[str, float], Setup]] = (
     ({"at": 5, "rebalance": 3}, Setup(partitions=3, evict=False)),
     ({"unknown": 3, "kill": 2, "start": 4, "at": 4}, Setup(every=3, snapshot_interval_seconds=0.5)),
     ({"kill": 2, "start": 5, "put_out": 3, "rebalance": 2, "heartbeat": 2}, Setup(ask=AnsweredLate)),
+    ({"feed": 14, "kill": 2, "start": 4, "put_out": 2, "rebalance": 2}, Setup(records_per_poll=1, backlog=True)),
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
 from streamer.core.engine import Engine
 from streamer.core.events import Partition
 from streamer.core.wire import ForecastEncoder
-from streamer.daemon import Attempt, Clocks, Daemon
+from streamer.daemon import Attempted, Clocks, Daemon
 from streamer.delivery import DeliveryError, FencedError, Position
 from streamer.errors import StateError
 from streamer.questions import Answer, NotYetError, Question, ask_at_once
@@ -48,6 +48,7 @@ class Killed(BaseException):
 @dataclass(frozen=True)
 class Setup:
     """names    transactional ids; two processes of one name are a zombie and its successor
+    backlog  whether processes read ahead, as if there were far more to read
     watched  whether the oracle checks everything; not where a test breaks facts that no schedule can mend
     """
 
@@ -62,6 +63,7 @@ class Setup:
     every: int = 1
     max_streams: int = 5
     records_per_poll: int = 3
+    backlog: bool = False
     records_per_read: int = 2
     snapshot_interval_seconds: float = 2.0
     snapshot_share: float = 0.5
@@ -93,6 +95,20 @@ class AnsweredLate:
         return answer
 
 
+class Attempt:
+    """An attempt that is made at once, or when it is waited for."""
+
+    def __init__(self, attempt: Callable[[], Attempted], at_once: bool) -> None:
+        self._attempt = attempt
+        self._result = attempt() if at_once else None
+
+    def done(self) -> bool:
+        return self._result is not None
+
+    def result(self) -> Attempted:
+        return self._result or self._attempt()
+
+
 class WatchedRestore(Restore):
     """Says when it is over."""
 
@@ -119,6 +135,7 @@ class Process:
         model, format_ = (OtherChain(), OTHER_FORMAT) if name in setup.newer else (Chain(), FORMAT)
         self.engine = world.new_engine(setup.max_streams, model)
         self.client = SimClient(world, name, setup.records_per_poll, late, name if setup.static else "")
+        self.client.backlog = setup.backlog
         reader = SimReader(self.client, world.broker, setup.records_per_read)
         topics = Topics(FORECASTS, setup.dead_letters, partial(changelog_of, GROUP))
         policy = SnapshotPolicy(setup.snapshot_interval_seconds, setup.snapshot_share, setup.max_replay_events)
@@ -138,13 +155,10 @@ class Process:
         clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock(), self.beside, self.settled)
         self.daemon = Daemon(self.engine, self.client, self.checkpoint, restoring, self.metrics, 0.1, clocks)
 
-    def beside(self, attempt: Attempt) -> Attempt:
+    def beside(self, attempt: Callable[[], Attempted]) -> "Attempt":
         """Of two things at the same time, now the one and now the other is first."""
         self.attempts += 1
-        if self.attempts % 2:
-            return attempt
-        result = attempt()
-        return lambda: result
+        return Attempt(attempt, at_once=self.attempts % 2 == 0)
 
     def settled(self) -> None:
         self.settlings += 1

@@ -89,15 +89,20 @@ def test_records_that_end_long_gaps_are_read_in_smaller_batches_until_the_gaps_a
     monkeypatch.setattr("streamer.batches.MAX_BATCH_STEPS", 3)
     world, process = live(A, Turn(0), Feed(0, "a", ahead=3), Turn(0), *[A] * 5)
     consumed = []
-    for _ in range(3):
+    for _ in range(4):
         world.run([Turn(0)])
         consumed.append(count(process, "streamer_records_consumed_total"))
-    assert consumed == [2 + 1, 3 + 2, 5 + 2]
+    assert consumed == [2 + 1, 3 + 2, 5, 5 + 2]  # one turn begins a transaction
+
+
+def due(turns: int) -> list[Action]:
+    """So many events, each advanced while the one before is committed, and the last one's commit due."""
+    return [A, Turn(0), Wait(0.2), *[A, Turn(0, 2), Wait(0.2)] * (turns - 1)]
 
 
 @pytest.mark.parametrize("turns", [1, 2])  # the simulation lets now the batch, now the transaction be first
 def test_what_is_read_meanwhile_is_in_the_next_transaction(turns):
-    world, process = live(*[A, Turn(0), Wait(0.2)] * turns, B, Turn(0))
+    world, process = live(*due(turns), B, Turn(0, 2))
     assert process.attempts == turns
     assert [key for key, _ in visible(world, FORECASTS)] == [b"a"] * turns
     world.run([Turn(0, 3)])
@@ -107,9 +112,54 @@ def test_what_is_read_meanwhile_is_in_the_next_transaction(turns):
 @pytest.mark.parametrize("turns", [1, 2])
 def test_a_transaction_that_fails_while_a_batch_is_advanced_goes_again_as_it_was(turns):
     fails = At(0, "commit", (Fail(0),))
-    world, process = live(*[A, Turn(0), Wait(0.2)] * (turns - 1), A, Turn(0), Wait(0.2), fails, B, Turn(0))
+    world, process = live(*due(turns), fails, B, Turn(0, 2))
     assert [key for key, _ in visible(world, FORECASTS)] == [b"a"] * turns
     assert count(process, "streamer_transactions_total", result="aborted") == 1
+
+
+READ_ONE = replace(ONE, records_per_poll=1)
+BACKLOG = replace(READ_ONE, backlog=True)
+
+
+@pytest.mark.parametrize(("setup", "consumed"), [(READ_ONE, 2), (BACKLOG, 3)])
+def test_with_a_backlog_a_batch_more_is_advanced_until_brokers_have_answered(setup, consumed):
+    world, process = live(*[A] * 9, Turn(0), Wait(0.2), Turn(0), setup=setup)  # a transaction is on its way
+    assert count(process, "streamer_records_consumed_total") == 1
+    while not world.oracle.commits:
+        world.run([Turn(0)])
+    assert count(process, "streamer_records_consumed_total") == consumed
+    assert len(visible(world, FORECASTS)) == 1
+
+
+def test_what_waits_for_brokers_is_bounded_also_while_they_answer(monkeypatch):
+    world, process = live(*[A] * 9, Turn(0), Wait(0.2), Turn(0), setup=BACKLOG)
+    monkeypatch.setattr("streamer.daemon.MAX_PENDING_BYTES", 0)
+    world.run([Turn(0)])
+    assert world.oracle.commits == 1
+    assert count(process, "streamer_records_consumed_total") == 1
+
+
+def test_what_was_read_ahead_of_a_partition_that_goes_is_left_to_its_new_owner():
+    both = [A, Feed(1, "b")] * 9
+    world, process = live(*both, Turn(0), Start(1), Turn(1, 3), setup=replace(BACKLOG, partitions=2))
+    while len(process.client.owned) == 2:
+        world.run([Wait(0.2), Turn(0), Turn(1)])
+    world.heal()
+    assert [len(visible(world, FORECASTS, number)) for number in (0, 1)] == [9, 9]
+
+
+def test_a_client_is_not_closed_under_an_attempt(monkeypatch):
+    """Whatever else fails meanwhile."""
+    _, process = live(A, Turn(0), Wait(0.2), B)
+    ended = []
+    transact, close = process.client.transact, process.client.close
+    monkeypatch.setattr(process.client, "transact", lambda *given: (transact(*given), ended.append("transaction")))
+    monkeypatch.setattr(process.client, "close", lambda: (close(), ended.append("closed")))
+    monkeypatch.setattr(process.daemon, "start", lambda: None)
+    monkeypatch.setattr(process.engine, "advance", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        process.daemon.run(process.stop)
+    assert ended == ["transaction", "closed"]
 
 
 def test_an_attempt_on_another_thread_gives_its_result_or_its_error():
@@ -122,9 +172,9 @@ def test_an_attempt_on_another_thread_gives_its_result_or_its_error():
     def refused():
         raise FencedError("a successor")
 
-    assert on_another_thread(attempt)() == ([], 0.5)
+    assert on_another_thread(attempt).result() == ([], 0.5)
     with pytest.raises(FencedError, match="a successor"):
-        on_another_thread(refused)()
+        on_another_thread(refused).result()
 
 
 def test_an_idle_daemon_commits_nothing():

@@ -83,7 +83,8 @@ def test_random_and_mutated_records_leave_the_daemon_alive_and_every_one_counted
         while world.processes[0] is process and (process.client.lag() or {EVENTS: 1})[EVENTS]:
             world.turn(0)
             world.elapse(1.0)
-        world.turn(0)
+        for _ in range(3):
+            world.turn(0)
     finally:
         tracemalloc.stop()
 

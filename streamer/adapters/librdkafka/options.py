@@ -113,9 +113,13 @@ def producer_options(
     """
     own: Options = {"transactional.id": transactional_id, "compression.type": output.compression, **callbacks}
     own["logger"] = LogLines(kafka)
-    options = PRODUCER | {"batch.size": BATCH_BYTES} | _given(kafka)
-    options["batch.size"] = min(int(options["batch.size"]), batch_bytes)
-    return COMMON | options | FIXED_PRODUCER | own
+    size: Options = {"batch.size": batch_size(kafka, batch_bytes)}
+    return COMMON | PRODUCER | _given(kafka) | size | FIXED_PRODUCER | own
+
+
+def batch_size(kafka: KafkaSettings, batch_bytes: int) -> int:
+    """Bytes that a batch of messages may have, where topics take `batch_bytes`."""
+    return min(int(_given(kafka).get("batch.size", BATCH_BYTES)), batch_bytes)
 
 
 def _given(kafka: KafkaSettings) -> Options:

@@ -34,7 +34,7 @@ def test_a_producer_is_tried_for_hours_with_more_time_each_time_up_to_a_limit():
     def away() -> Any:
         return Away(limits)
 
-    transactions = Transactions(away, Output("", 1, LetterLimit(0, lambda: None)), KafkaSettings(), "id")
+    transactions = Transactions(away, Output("", 1, LetterLimit(0, lambda: None), 1000), KafkaSettings(), "id")
     for _ in range(HOURS):
         with pytest.raises(NotNowError, match="not let in"):
             transactions.recover()

@@ -124,10 +124,10 @@ class Checkpoint:
         """Everything that became of some records of a task, at `now` in seconds."""
         output = self._output.setdefault(task, _Output())
         published = forecasts.published()
-        output.keys += [stream.encode() for stream in published.stream]
-        encoded = self._encoder.encode(published)
-        output.values += encoded
-        output.bytes += sum(map(len, encoded))
+        output.keys += in_bytes(published.stream)
+        values = self._encoder.encode(published)
+        output.values += values
+        output.bytes += sum(map(len, values))
         output.record_times.append(published.record_times)
         output.records += len(forecasts.records)
         if self._topics.dead_letters:
@@ -202,7 +202,7 @@ class Checkpoint:
         number, covers = task.partition.number, task.position
         values: list[bytes | None] = list(self._format.encode(self._engine.arena.snapshots(rows, covers)))
         task.ledger.clean(rows)
-        keys = [self._engine.arena.stream[row].encode() for row in rows.tolist()] + [s.encode() for s in forgotten]
+        keys = in_bytes([self._engine.arena.stream[row] for row in rows.tolist()] + forgotten)
         letters = output.letters
         messages = [
             Messages(Partition(self._topics.forecasts, number), output.keys, output.values),
@@ -260,6 +260,12 @@ class Checkpoint:
         """Those that are: a stream may be begun and forgotten in the same boundary."""
         dirty: Ints = rows[self._engine.arena.stamp[rows] != CLEAN]
         return dirty
+
+
+def in_bytes(texts: Sequence[str]) -> list[bytes]:
+    """Each text in UTF-8; all of them at once, unless one has a line feed."""
+    found = "\n".join(texts).encode().split(b"\n")
+    return found if len(found) == len(texts) else [text.encode() for text in texts]
 
 
 def _oldest(tasks: Sequence[Task], before: float, limit: int) -> dict[Task, Ints]:

@@ -174,7 +174,8 @@ def _echo_codes(d: Design) -> str:
 def gru(hidden: int = 16, seed: int = 7, **design) -> onnx.ModelProto:
     """A GRU with random weights on values around 50 ± 25 and the time of day, as an exported model computes it.
 
-    Its state is `h` (hidden,). The head works on the emitted rows and builds its levels increasing. Float32 matrix
+    Its state is `h` (hidden,). The head works on the emitted rows and builds its levels increasing, out of positive
+    widths and by matrix products, since operators that repeat a small axis cost as much as the GRU. Float32 matrix
     kernels differ with the batch's shape, so its forecasts agree over batchings to about 1e-6, not bit for bit.
     """
     d = Design(**design)
@@ -185,15 +186,16 @@ def gru(hidden: int = 16, seed: int = 7, **design) -> onnx.ModelProto:
     def weights(scale: float, *shape: int) -> np.ndarray:
         return random.normal(0, scale, shape).astype(np.float32)
 
+    head, head_bias = weights(10.0, hidden, h), weights(5.0, h) + np.float32(50)
     constants = {
         "W": weights(0.4, 1, 3 * hidden, features),
         "R": weights(0.6 / math.sqrt(hidden), 1, 3 * hidden, hidden),
         "bias": weights(0.1, 1, 6 * hidden),
-        "head": weights(10.0, hidden, h),
-        "head_bias": weights(5.0, h) + np.float32(50),
+        "head": head.repeat(q, axis=1),
+        "head_bias": head_bias.repeat(q),
         "width_head": weights(1.0, hidden, h),
         "width_bias": weights(1.0, h) + np.float32(5),
-        "ranks": (np.arange(q, dtype=np.float32) - q // 2).reshape(1, 1, q),
+        "ranks": np.kron(np.eye(h, dtype=np.float32), np.arange(q, dtype=np.float32) - q // 2),
     }
     return _finished(_gru_text(d, hidden), constants, d.manifest(f"gru-{hidden}", "gru"))
 
@@ -206,7 +208,7 @@ def _gru_text(d: Design, hidden: int) -> str:
         => (float[N, {h}, {q}] quantiles, float[B, {hidden}] next_state_h)
     <int64[1] first = {{0}}, int64[1] second = {{1}}, int64[1] third = {{2}}, int64 day = {{86400000}},
      float to_angle = {{{2 * math.pi / 86_400_000}}}, float middle = {{50}}, float spread = {{25}},
-     int64[2] rows = {{-1, {hidden}}}, int64[3] cube = {{-1, {h}, 1}}>
+     float four = {{4}}, int64[2] rows = {{-1, {hidden}}}, int64[3] cube = {{-1, {h}, {q}}}>
     {{
         single = Cast <to = {FLOAT}> (value)
         centred = Sub (single, middle)
@@ -228,13 +230,14 @@ def _gru_text(d: Design, hidden: int) -> str:
         y = Transpose <perm = [1, 0, 2]> (y3)
         every = Reshape (y, rows)
         emitted = Gather (every, emit)
-        location_flat = Gemm (emitted, head, head_bias)
-        location = Reshape (location_flat, cube)
-        width_flat = Gemm (emitted, width_head, width_bias)
-        width_raw = Reshape (width_flat, cube)
-        width = Softplus (width_raw)
-        fan = Mul (width, ranks)
-        quantiles = Add (location, fan)
+        location = Gemm (emitted, head, head_bias)
+        width_raw = Gemm (emitted, width_head, width_bias)
+        squared = Mul (width_raw, width_raw)
+        above = Add (squared, four)
+        root = Sqrt (above)
+        width = Add (width_raw, root)
+        flat = Gemm (width, ranks, location)
+        quantiles = Reshape (flat, cube)
     }}
     """
 

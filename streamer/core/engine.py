@@ -209,7 +209,8 @@ class Engine:
                     if row is None and (row := self.arena.allocate(stream)) is not None:
                         known[stream] = row
                     found[i] = row
-        rows = np.array([NO_ROW if r is None else r for r in found] if None in found else found, np.int64)
+            found = [NO_ROW if row is None else row for row in found]
+        rows = np.array(found, np.int64)
         admitted = rows != NO_ROW
         events = events.keep(
             admitted,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.assembly import engine_for
-from streamer.checkpoint import Checkpoint, Part, SnapshotPolicy, Topics, low_water_of, position_of
+from streamer.checkpoint import Checkpoint, Part, SnapshotPolicy, Topics, in_bytes, low_water_of, position_of
 from streamer.core.engine import Engine
 from streamer.core.events import Partition
 from streamer.core.ledger import Ledger
@@ -215,6 +215,11 @@ def test_a_tombstone_cleans_a_dirty_stream():
     assert changelog(part) == [("a", None)]
     assert part is not None
     assert part.position == position_of(4, 3)
+
+
+@given(st.lists(st.text(st.sampled_from("aé\n\r\u2028"), max_size=3)))
+def test_ids_are_turned_into_bytes_all_at_once_as_one_by_one(ids):
+    assert in_bytes(ids) == [each.encode() for each in ids]
 
 
 def test_a_closed_task_leaves_nothing_behind():

@@ -3,6 +3,7 @@
 `map` over an unbound method takes a third of the time of a comprehension that calls it (0.033 against 0.105 µs).
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +12,15 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from streamer.core.events import NO_TIMESTAMP, Headers, Partition, Records
 
 OFFSET: Any = Message.offset  # its stubs allow None, which a record that was read does not have
+TOPIC: Any = Message.topic
+NUMBER: Any = Message.partition
 
 
 def by_partition(messages: Sequence[Any]) -> dict[Partition, list[Any]]:
     """Messages of each partition, in their order."""
-    found: dict[tuple[str, int], list[Any]] = {}
-    for message in messages:
-        at = (message.topic(), message.partition())
-        if at in found:
-            found[at].append(message)
-        else:
-            found[at] = [message]
+    found: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
+    for message, topic, number in zip(messages, map(TOPIC, messages), map(NUMBER, messages), strict=True):
+        found[topic, number].append(message)
     return {Partition(*at): each for at, each in found.items()}
 
 

@@ -178,9 +178,8 @@ def samples(streamer: Streamer, events: int) -> list[Sample]:
     """Now and then from the first forecast on until all are published."""
     found: list[Sample] = []
     while not found or found[-1].done < events:
-        time.sleep(0.2)
-        names = ("streamer_forecasts_published_total", "process_cpu_seconds_total")
-        done, cpu = (streamer.metric(name) for name in names)
+        time.sleep(0.5)  # each look takes the daemon some milliseconds
+        done, cpu = streamer.metrics("streamer_forecasts_published_total", "process_cpu_seconds_total")
         if done:
             found.append(Sample(time.perf_counter(), done, cpu))
     return found

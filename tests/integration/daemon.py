@@ -62,8 +62,13 @@ class Streamer:
 
     def metric(self, name: str) -> float:
         """A metric's value, labels included in the name; 0 while there is none."""
+        return self.metrics(name)[0]
+
+    def metrics(self, *names: str) -> list[float]:
+        """Metrics' values at one moment."""
         lines = (self.get("/metrics") or "").splitlines()
-        return next((float(line.removeprefix(name + " ")) for line in lines if line.startswith(name + " ")), 0.0)
+        told = dict(line.rsplit(" ", 1) for line in lines)
+        return [float(told.get(name, 0.0)) for name in names]
 
     def await_ready(self) -> None:
         eventually(lambda: self.get("/readyz"), "the daemon is ready")

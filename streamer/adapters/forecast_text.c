@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1 /* raised with every change of what is written or of a signature, in forecast_text.py, too */
+#define VERSION 2 /* raised with every change of what is written or of a signature, in forecast_text.py, too */
 #define NUMBER_BYTES 48 /* sign, 16 digits, zeros before them to 22 decimals, point, comma; null */
 #define COPIED 24       /* the longest part of a number */
 #define INTEGER_BYTES 20
@@ -119,29 +119,28 @@ int tidecast_version(void) { return VERSION; }
 
 /* Bytes that may be written for n forecasts. */
 int64_t tidecast_room(int64_t n, int64_t leads, int64_t levels, int64_t names_bytes, int64_t frame_bytes) {
-    return n * (frame_bytes + 2 * INTEGER_BYTES + leads * levels * NUMBER_BYTES + 1) + names_bytes + COPIED;
+    return n * (frame_bytes + 2 * INTEGER_BYTES + leads * levels * NUMBER_BYTES) + names_bytes + COPIED;
 }
 
-/* Write n lines, each ended by a line feed; an empty one for a forecast whose places are negative.
+/* Write n texts one after another; an empty one for a forecast whose places are negative.
  *
  * names   n JSON strings, each ended by a line feed
  * frame   the texts of `Frame` one after another; ends[i] is where the i-th ends:
  *         head, after_offset, after_stream, cold, warm, one per level, tail
+ * stops   n numbers, for where each text ends
  * returns the bytes written
  */
 int64_t tidecast_write(int64_t n, int64_t leads, int64_t levels, const int64_t *offsets, const char *names,
                        const int64_t *origin, const uint8_t *is_warm, const float *quantiles, const int8_t *places,
-                       const char *frame, const int64_t *ends, char *out) {
+                       const char *frame, const int64_t *ends, char *out, int64_t *stops) {
     char *to = out;
 #define TEXT(i) to = put(to, frame + ((i) ? ends[(i) - 1] : 0), ends[i] - ((i) ? ends[(i) - 1] : 0))
     for (int64_t row = 0; row < n; row++) {
         const float *numbers = quantiles + row * leads * levels;
         const char *name = names;
         names = (const char *)strchr(names, '\n') + 1;
-        if (places[row] < 0) {
-            *to++ = '\n';
-            continue;
-        }
+        stops[row] = to - out;
+        if (places[row] < 0) continue;
         TEXT(0);
         to = put_integer(to, offsets[row]);
         TEXT(1);
@@ -157,7 +156,7 @@ int64_t tidecast_write(int64_t n, int64_t leads, int64_t levels, const int64_t *
             }
         }
         TEXT(5 + levels);
-        *to++ = '\n';
+        stops[row] = to - out;
     }
     return to - out;
 }

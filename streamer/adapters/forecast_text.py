@@ -6,6 +6,7 @@ interpreter lock is released while it writes, so Kafka's threads go on.
 
 import ctypes
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from streamer.core.rounding import IN_FULL
 from streamer.core.wire import Frame, Lines, Writer, write_lines
 
-VERSION = 1  # of the C source that this module calls; a library made from another one is as good as none
+VERSION = 2  # of the C source that this module calls; a library made from another one is as good as none
 LIBRARY = Path(__file__).with_name("libforecast_text.so")
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
 
@@ -36,7 +37,7 @@ class NativeWriter:
         self._room = loaded.tidecast_room
         self._room.argtypes, self._room.restype = [SIZE] * 5, SIZE
         self._write = loaded.tidecast_write
-        self._write.argtypes, self._write.restype = [SIZE] * 3 + [POINTER] * 9, SIZE
+        self._write.argtypes, self._write.restype = [SIZE] * 3 + [POINTER] * 10, SIZE
         self._buffer = np.empty(0, np.uint8)  # kept: its pages are then there already
 
     def __call__(self, frame: Frame, lines: Lines) -> Sequence[bytes]:
@@ -51,9 +52,11 @@ class NativeWriter:
         columns = [lines.origin, lines.is_warm, lines.quantiles, lines.places]
         kept = [np.ascontiguousarray(column) for column in (lines.offsets, *columns)]
         offsets, *others = (column.ctypes.data for column in kept)
-        out = self._buffer.ctypes.data
-        written = self._write(n, leads, levels, offsets, lines.names, *others, text, ends.ctypes.data, out)
-        made = self._buffer[:written].tobytes().split(b"\n")[:-1]
+        stops = np.zeros(n + 1, np.int64)
+        out = (self._buffer.ctypes.data, stops[1:].ctypes.data)
+        written = self._write(n, leads, levels, offsets, lines.names, *others, text, ends.ctypes.data, *out)
+        whole, edges = self._buffer[:written].tobytes(), stops.tolist()
+        made = [whole[begin:end] for begin, end in pairwise(edges)]  # half the time of `split`, which reads every byte
         in_full = lines.places == IN_FULL
         if in_full.any():
             for at, line in zip(np.flatnonzero(in_full).tolist(), write_lines(frame, lines.only(in_full)), strict=True):

@@ -13,6 +13,7 @@ class Arrivals:
     """The judgement of a batch's events, back in the order in which they came.
 
     wanted  (m,)  of the accepted events, stream by stream, whether the forecast is published
+    places        of those that are wanted, stream by stream, the position among all wanted as they came
     """
 
     def __init__(self, row: Ints, slot: Ints, judged: Judgement, grid: TimeGrid, wanted: Mask) -> None:
@@ -24,7 +25,11 @@ class Arrivals:
         self._duplicate[judged.order] = judged.duplicate
         self._previous[judged.order] = judged.previous
         self._place[judged.order] = np.cumsum(judged.accepted) - 1
-        self._wanted, self._published = wanted, np.cumsum(wanted) - 1
+        at = judged.order[judged.accepted][wanted]
+        self._wanted = np.zeros(n, bool)
+        self._wanted[at] = True
+        self._published = np.concatenate(([0], np.cumsum(self._wanted)))  # before each event, and in all
+        self.places: Ints = self._published[at]
 
     def forecasts(
         self, records: Records, events: Events, begin: int, warm: Mask, quantiles: npt.NDArray[np.float32]
@@ -34,7 +39,6 @@ class Arrivals:
         accepted = self._accepted[here]
         at = np.flatnonzero(accepted)
         place = self._place[here][at]
-        wanted = self._wanted[place]
         refused = [self._refusal(int(events.index[i]), begin + i) for i in np.flatnonzero(~accepted).tolist()]
         return Forecasts(
             records,
@@ -44,8 +48,8 @@ class Arrivals:
             self._previous[here][at] == NEVER,
             self._grid.times(self._slot[here][at]),
             warm[place],
-            wanted,
-            quantiles[self._published[place[wanted]]],
+            self._wanted[here][at],
+            quantiles[self._published[begin] : self._published[here.stop]],
             sorted(events.rejected + refused, key=lambda rejection: rejection.index),
         )
 

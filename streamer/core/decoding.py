@@ -163,7 +163,7 @@ class Decoder:
                 )
         return self._columns(plain, ts, index), odd
 
-    def _decoded(self, raws: Sequence[bytes | None]) -> tuple[list[Any], list[int], list[int]]:
+    def _decoded(self, raws: Sequence[bytes | None]) -> tuple[list[Any], Sequence[int], list[int]]:
         """What the typed decoder makes of the values, their positions, and the positions of those that it refuses."""
         plain: list[Any] = []
         odd: list[int] = []
@@ -174,7 +174,7 @@ class Decoder:
             except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):  # TypeError: None
                 odd.append(len(plain) + len(odd))
         refused = set(odd)
-        return plain, [i for i in range(len(raws)) if i not in refused] if odd else list(range(len(raws))), odd
+        return plain, [i for i in range(len(raws)) if i not in refused] if odd else range(len(raws)), odd
 
     def _tame(self, raws: Sequence[bytes | None]) -> Sequence[bytes | None]:
         """The values, None in place of those that are too large or too deep."""
@@ -196,8 +196,8 @@ class Decoder:
         for column, (_, _, vocabulary) in enumerate(self._categories):
             words = [getattr(e.static, f"f{column}", None) for e in plain]
             codes[:, column] = [NOT_GIVEN if w is None else vocabulary.get(w, 0) for w in words]
-        times = np.array(ts, np.int64)
-        return Events(np.array(index, np.int64), list(map(STREAM, plain)), times, values, codes, [])
+        where, times = np.fromiter(index, np.int64, n), np.fromiter(ts, np.int64, n)
+        return Events(where, list(map(STREAM, plain)), times, values, codes, [])
 
     def _understood(self, records: Records, positions: Sequence[int]) -> Events:
         """One record after another, so that a bad one costs nobody else."""

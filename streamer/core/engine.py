@@ -9,6 +9,7 @@ Deterministic and without I/O: any split of a log into batches gives the same fo
 import math
 from collections import deque
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -71,10 +72,9 @@ class Engine:
 
         judged = self._judge(batch, parts, row, slot)
         accepted = accept(judged, row, slot, parts, self.grid, self.arena)
-        quantiles, broken = step(self.model, self.arena, self.grid, accepted)
-        age = self._remember(accepted, broken)
-
         arrivals = Arrivals(row, slot, judged, self.grid, accepted.wanted)
+        quantiles, broken = step(self.model, self.arena, self.grid, accepted, arrivals.places)
+        age = self._remember(accepted, broken)
         warm = age >= self.model.manifest.warmup_steps
         ends = np.cumsum([len(events.stream) for events in parts])
         forecasts = [
@@ -92,14 +92,14 @@ class Engine:
         partition = records.partition
         events = self._decoder.decode(records)
         known = self._rows.get(partition, {})
-        rows = np.array([known.get(stream, NO_ROW) for stream in events.stream], np.int64)
+        rows = np.fromiter(map(known.get, events.stream, repeat(NO_ROW)), np.int64, len(events.stream))
         offsets = np.asarray(records.offsets, np.int64)[events.index]
         use = (rows != NO_ROW) & (offsets >= self.arena.covers[rows])
         events, row, offsets = events.only(use), rows[use], offsets[use]
         slot = self.grid.slots(events.ts)
         judged = judge(row, slot, self.arena.last_slot[row])
         accepted = accept(judged, row, slot, [events], self.grid, self.arena)
-        _, broken = step(self.model, self.arena, self.grid, accepted, emit=False)
+        _, broken = step(self.model, self.arena, self.grid, accepted)
         self._remember(accepted, broken)
         order = np.sort(judged.order[judged.accepted])
         return row[order], offsets[order]
@@ -201,16 +201,9 @@ class Engine:
     def _place(self, partition: Partition, events: Events) -> tuple[Events, Ints]:
         """The events with the arena row of each one's stream; new streams get theirs in order of arrival."""
         known = self._rows.setdefault(partition, {})
-        found = list(map(known.get, events.stream))
-        if None in found:
-            for i, stream in enumerate(events.stream):
-                if found[i] is None:
-                    row = known.get(stream)
-                    if row is None and (row := self.arena.allocate(stream)) is not None:
-                        known[stream] = row
-                    found[i] = row
-            found = [NO_ROW if row is None else row for row in found]
-        rows = np.array(found, np.int64)
+        rows = np.fromiter(map(known.get, events.stream, repeat(NO_ROW)), np.int64, len(events.stream))
+        if new := np.flatnonzero(rows == NO_ROW).tolist():
+            rows[new] = [self._admitted(events.stream[i], known) for i in new]
         admitted = rows != NO_ROW
         events = events.keep(
             admitted,
@@ -218,6 +211,13 @@ class Engine:
             lambda i: f"stream {events.stream[i]!r} would exceed state.max_streams {self.arena.max_streams}",
         )
         return events, rows[admitted]
+
+    def _admitted(self, stream: str, known: dict[str, int]) -> int:
+        """The row of a stream that the batch begins, or NO_ROW where there is room for no more."""
+        row = known.get(stream)
+        if row is None and (row := self.arena.allocate(stream)) is not None:
+            known[stream] = row
+        return NO_ROW if row is None else row
 
 
 def _reset(broken: Broken, row: Ints, ends: Ints, batch: Sequence[Records], parts: Sequence[Events]) -> Reset:

@@ -27,22 +27,23 @@ class Broken:
 
 
 def step(
-    model: Model, arena: Arena, grid: TimeGrid, accepted: Accepted, emit: bool = True
+    model: Model, arena: Arena, grid: TimeGrid, accepted: Accepted, places: Ints | None = None
 ) -> tuple[npt.NDArray[np.float32], list[Broken]]:
-    """Advance every stream by its steps; quantiles (m, H, Q) of the wanted events, in their order.
+    """Advance every stream by its steps; quantiles (m, H, Q) of the m wanted events.
 
-    emit  False saves the forecasts: m is 0
+    places  (m,) where each wanted event's forecast is to be put; None saves the forecasts: m is 0
     """
     manifest, signature = model.manifest, model.signature
-    count = int(accepted.wanted.sum()) if emit else 0
-    quantiles = np.empty((count, manifest.horizon, len(manifest.levels)), np.float32)
+    emit = places is not None
+    places = np.zeros(0, np.int64) if places is None else places
+    quantiles = np.empty((len(places), manifest.horizon, len(manifest.levels)), np.float32)
     broken: list[Broken] = []
     events_before = steps_before = 0
     for part in accepted.parts(MAX_LAID_OUT_STEPS):
         steps = Steps(part, grid, signature.value_dtype, emit)
         for run, block in steps.blocks(signature.max_steps or MAX_STEPS):
             result, resets = _advance_block(model, arena, run, block)
-            quantiles[events_before + run.events] = result
+            quantiles[places[events_before + run.events]] = result
             broken += [replace(b, step=steps_before + b.step, begins=steps_before + b.begins) for b in resets]
         events_before += int(part.wanted.sum())
         steps_before += len(steps.event)

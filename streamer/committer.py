@@ -11,6 +11,8 @@ partitions that still belong to the task that prepared them, asked anew before e
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from streamer.checkpoint import Part
 from streamer.delivery import (
@@ -23,7 +25,25 @@ from streamer.delivery import (
 )
 from streamer.logs import log
 
-RETRY_SECONDS = 0.2
+Attempted = tuple[list[Part], float]  # the shares that are committed for certain, and the seconds that it took
+_OTHER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transaction")
+
+
+class Attempt(Protocol):
+    """An attempt at a transaction that is being made."""
+
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        ...
+
+    def result(self) -> Attempted:
+        """Wait for it, and return or raise what it did."""
+        ...
+
+
+def on_another_thread(attempt: Callable[[], Attempted]) -> Attempt:
+    """Begin an attempt."""
+    return _OTHER_THREAD.submit(attempt)
 
 
 class Committer:

@@ -11,31 +11,26 @@ While the group takes partitions away, the client's own thread finishes the tran
 """
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import compress
 from threading import Event
-from typing import Protocol
-
-import numpy as np
 
 from streamer.adapters.metrics import Metrics
+from streamer.admission import Admission
 from streamer.batches import BatchLimit
 from streamer.checkpoint import Checkpoint, Part
-from streamer.committer import Committer
+from streamer.committer import Attempt, Attempted, Committer, on_another_thread
 from streamer.core.engine import Engine
 from streamer.core.events import Partition, Records
-from streamer.core.forecasts import Reset
 from streamer.core.ledger import Ledger
 from streamer.delivery import DeliveryError, FencedError, KafkaClient, NotNowError
 from streamer.logs import log
 from streamer.overtaking import Overtaking
 from streamer.pace import Pace
+from streamer.reports import Reports
 from streamer.restore import Restore
 from streamer.restores import Restores
 from streamer.tasks import Phase, Task
@@ -46,30 +41,6 @@ RETRY_SECONDS = 0.2  # between attempts at one transaction
 DRAIN_SECONDS = 10.0  # for the last transactions
 HEALTHY_SECONDS = 60.0  # without a turn of the loop; the group would have given our partitions away by then
 STALLED_SECONDS = 300.0  # refused by a group that answers: five poll intervals, in which any rebalance comes to an end
-IDLE_SECONDS = 10.0  # in the group without partitions: three heartbeats, by which others hear what to give back
-MEASURE_SECONDS = 1.0  # between looks at the dirty streams, for the metrics
-MAX_LOGGED_STREAMS = 1000  # resets beyond are counted only
-
-
-Attempted = tuple[list[Part], float]  # the shares that are committed for certain, and the seconds that it took
-_OTHER_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transaction")
-
-
-class Attempt(Protocol):
-    """An attempt at a transaction that is being made."""
-
-    def done(self) -> bool:
-        """Whether it has come to its end."""
-        ...
-
-    def result(self) -> Attempted:
-        """Wait for it, and return or raise what it did."""
-        ...
-
-
-def on_another_thread(attempt: Callable[[], Attempted]) -> Attempt:
-    """Begin an attempt."""
-    return _OTHER_THREAD.submit(attempt)
 
 
 @dataclass(frozen=True)
@@ -113,14 +84,12 @@ class Daemon:
         self._restores = Restores(restoring, clocks.monotonic)
         self._ahead: deque[list[Records]] = deque()  # batches that were read and not advanced yet
         self._sending: Attempt | None = None  # while it is, the client is not to be used
-        self._joined = False
-        self._member_since = math.inf
+        self._admission = Admission()
         numbers = engine.model.manifest.horizon * len(engine.model.manifest.levels)
         self._limit = BatchLimit(numbers, engine.arena.bytes_per_stream)
         self.started = False  # before that, a signal may end the process at once
         self._pace = Pace(commit_interval_seconds, clocks.monotonic())
-        self._measure_again = clocks.monotonic()
-        self._reset_streams: set[tuple[Partition, str]] = set()
+        self._reports = Reports(metrics, engine, self._now_ms, clocks.monotonic())
 
     def run(self, stop: Event) -> None:
         """Serve until `stop` is set, then finish what was read.
@@ -194,7 +163,7 @@ class Daemon:
         """Whether this member has its partitions, restored: an assignment may be empty."""
         tasks = list(self._tasks.values())
         restoring = sum(task.phase is not Phase.RUNNING for task in tasks)
-        return self._joined and not restoring, f"{len(tasks)} partitions assigned, {restoring} being restored"
+        return self._admission.joined and not restoring, f"{len(tasks)} partitions assigned, {restoring} being restored"
 
     def _read(self, stop: Event) -> None:
         """Read a batch if none is left, and one for the time of the transaction that begins now; rebalance."""
@@ -216,9 +185,10 @@ class Daemon:
         lag = self._client.lag()
         self._pace.behind = sum(lag.values()) > self._limit.records
         self._metrics.assignment.lag_seen(lag, self._now_ms())
-        self._measure_state()
-        self._overtaking.look(self._clocks.monotonic())
-        if self._is_taken_in() and not delayed:  # else it waits for the group
+        now = self._clocks.monotonic()
+        self._reports.dirty(self._tasks.values(), now)
+        self._overtaking.look(now)
+        if self._admission.look(bool(self._tasks), self._client.is_member(), now) and not delayed:  # else it waits
             self._metrics.process.progressed()
 
     def _is_due(self) -> bool:
@@ -231,20 +201,6 @@ class Daemon:
     def _has_time(self, sending: Attempt) -> bool:
         """Whether there is a batch to advance while brokers answer."""
         return bool(self._ahead) and not sending.done() and self._checkpoint.bytes < MAX_PENDING_BYTES
-
-    def _is_taken_in(self) -> bool:
-        """Whether the group has this member, and after a while without partitions: that none are left for it.
-
-        Nobody tells of a first assignment that is empty. It may be but the first of two: partitions that others are to
-        give back come with the next.
-        """
-        now = self._clocks.monotonic()
-        if not (self._tasks or self._client.is_member()):
-            self._member_since = math.inf
-            return False
-        self._member_since = min(self._member_since, now)
-        self._joined = self._joined or bool(self._tasks) or now - self._member_since >= IDLE_SECONDS
-        return True
 
     def _patience(self) -> float:
         """Seconds a poll may wait: not at all while there is something to restore, else until a commit is due."""
@@ -282,14 +238,7 @@ class Daemon:
         """A slice of what is to be restored; False when it got no further."""
         got_on, restored = self._restores.slice()
         if restored is not None:
-            self._metrics.state.restored(restored.seconds, restored.snapshots, restored.replayed)
-            log(
-                "partition_restored",
-                partition=restored.task.name,
-                streams=len(self._engine.rows(restored.task.partition)),
-                replayed=restored.replayed,
-                seconds=restored.seconds,
-            )
+            self._reports.restored(restored)
             self._streams_moved()
         return got_on
 
@@ -305,19 +254,10 @@ class Daemon:
         outcome = self._engine.advance(batch)
         self._limit.advanced(sum(map(len, batch)), outcome.steps)
         now = self._clocks.monotonic()
-        split: set[tuple[str, str]] = set()  # ids begun here while another partition has them
         for forecasts in outcome.forecasts:
             self._checkpoint.add(self._tasks[forecasts.records.partition], forecasts, now)
-            if forecasts.born.any():
-                partition, born = forecasts.records.partition, compress(forecasts.stream, forecasts.born.tolist())
-                split |= {(partition.topic, s) for s in self._engine.also_elsewhere(partition, list(born))}
-        self._metrics.events.split(len(split))
-        self._metrics.assignment.read(batch)
-        self._metrics.events.batch_advanced(outcome)
-        self._metrics.state.reset("not_finite", len(outcome.resets))
-        self._measure_streams()
-        for reset in outcome.resets:
-            self._log_once(reset)
+        self._reports.advanced(batch, outcome)
+        self._reports.streams(len(self._restores))
 
     def _runs(self, partition: Partition) -> bool:
         task = self._tasks.get(partition)
@@ -394,38 +334,13 @@ class Daemon:
             self._report(*self._attempt())
 
     def _report(self, parts: Sequence[Part], seconds: float) -> None:
-        if not parts:
-            return
-        self._pace.took(seconds)
-        times = np.concatenate([part.record_times for part in parts])
-        letters = sum(part.dead_letters for part in parts)
-        self._metrics.delivery.committed(times, letters, seconds, self._now_ms())
-        self._metrics.state.snapshots_written(sum(p.snapshots for p in parts), sum(p.snapshot_bytes for p in parts))
-
-    def _measure_state(self) -> None:
-        """What a restart would replay, looked at now and then: it takes a look at every dirty stream."""
-        if self._clocks.monotonic() < self._measure_again:
-            return
-        self._measure_again = self._clocks.monotonic() + MEASURE_SECONDS
-        running = [task for task in self._tasks.values() if task.phase is Phase.RUNNING]
-        distances = {task.partition: task.position - task.low_water() for task in running}
-        self._metrics.state.dirty(sum(len(task.ledger) for task in running), distances)
-
-    def _log_once(self, reset: Reset) -> None:
-        stream = (reset.partition, reset.stream)
-        if stream not in self._reset_streams and len(self._reset_streams) < MAX_LOGGED_STREAMS:
-            self._reset_streams.add(stream)
-            topic, number = reset.partition
-            log("state_reset", partition=f"{topic}-{number}", stream=reset.stream, step_time=reset.time)
-
-    def _measure_streams(self) -> None:
-        arena = self._engine.arena
-        self._metrics.state.held(len(arena), len(arena) * arena.bytes_per_stream)
-        self._metrics.state.restoring(len(self._restores))
+        if parts:
+            self._pace.took(seconds)
+            self._reports.committed(parts, seconds)
 
     def _streams_moved(self) -> None:
         """Partitions have come, gone, or been restored."""
-        self._measure_streams()
+        self._reports.streams(len(self._restores))
         if not self._restores:
             self._clocks.settled()
 

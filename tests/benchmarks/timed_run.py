@@ -21,6 +21,7 @@ from streamer.checkpoint import Checkpoint
 from streamer.committer import Committer
 from streamer.core.engine import Engine
 from streamer.daemon import Daemon
+from streamer.reports import Reports
 from streamer.restore import Restore
 
 PARTS: dict[str, tuple[type, str]] = {
@@ -30,7 +31,7 @@ PARTS: dict[str, tuple[type, str]] = {
     "add": (Checkpoint, "add"),
     "cut": (Checkpoint, "cut"),
     "attempt": (Committer, "attempt"),
-    "measure": (Daemon, "_measure_state"),
+    "measure": (Reports, "dirty"),
     "restore": (Restore, "slice"),
 }
 LONGEST = 20

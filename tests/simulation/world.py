@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from streamer.adapters.metrics import Metrics
 from streamer.assembly import engine_for
 from streamer.checkpoint import Checkpoint, SnapshotPolicy, Topics
+from streamer.committer import Attempted
 from streamer.core.engine import Engine
 from streamer.core.events import Partition
 from streamer.core.wire import ForecastEncoder
-from streamer.daemon import Attempted, Clocks, Daemon
+from streamer.daemon import Clocks, Daemon
 from streamer.delivery import DeliveryError, FencedError, Position
 from streamer.errors import StateError
 from streamer.questions import Answer, NotYetError, Question, ask_at_once

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from streamer.committer import on_another_thread
 from streamer.core.events import Partition, Records
-from streamer.daemon import HEALTHY_SECONDS, on_another_thread
+from streamer.daemon import HEALTHY_SECONDS
 from streamer.delivery import FencedError, NotAMemberError, NotNowError, Rebalance
 from streamer.errors import StateError
 from streamer.tasks import Phase, Task

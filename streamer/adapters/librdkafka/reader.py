@@ -17,7 +17,7 @@ from streamer.kafka.wording import without_secrets
 from streamer.settings import KafkaSettings
 
 ANSWER_SECONDS = 2.0
-MAX_RECORDS = 10_000  # some tens of milliseconds of work, so that the loop can poll in between
+MAX_RECORDS = 4_000  # some tens of milliseconds of work, so that the loop can poll in between
 LASTING = NOT_ALLOWED | {KafkaError._AUTHENTICATION}
 
 

@@ -2,7 +2,8 @@
 
 What comes out of a record, and what its stream's state takes, is known beforehand. How many steps it feeds is not: one
 that ends a stream's silence feeds the missing steps as well, and after an outage all streams end theirs at once. So the
-next batch is made as if its records feed as many steps as those of the last one; it grows again by doubling.
+next batch is made as if its records feed as many steps as those of the last one; it grows again by doubling. What was
+read ahead of that is as large as it is.
 """
 
 MAX_BATCH_RECORDS = 10_000

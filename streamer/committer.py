@@ -42,7 +42,7 @@ class Attempt(Protocol):
 
 
 def on_another_thread(attempt: Callable[[], Attempted]) -> Attempt:
-    """Begin an attempt."""
+    """Begin an attempt, on a thread that makes one after the other."""
     return _OTHER_THREAD.submit(attempt)
 
 

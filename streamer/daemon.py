@@ -12,10 +12,11 @@ While the group takes partitions away, the client's own thread finishes the tran
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from threading import Event
 
 from streamer.adapters.metrics import Metrics
@@ -47,7 +48,7 @@ STALLED_SECONDS = 300.0  # refused by a group that answers: five poll intervals,
 class Clocks:
     """Time as the daemon sees it: seconds that never go back, and seconds since the epoch; and what goes on beside.
 
-    beside   begins an attempt at a transaction
+    beside   begins an attempt at a transaction, which the loop does not wait for; by default on another thread
     settled  called when partitions have gone, or all that came are restored
     """
 
@@ -92,7 +93,7 @@ class Daemon:
         self._reports = Reports(metrics, engine, self._now_ms, clocks.monotonic())
 
     def run(self, stop: Event) -> None:
-        """Serve until `stop` is set, then finish what was read.
+        """Serve until `stop` is set, then commit what was advanced; what was read ahead the next run reads again.
 
         Raises ConfigError where a topic or the broker is not there at the start, StateError where saved state does
         not fit, and DeliveryError, FencedError among them, where Kafka takes nothing more from this process. Once it
@@ -124,7 +125,7 @@ class Daemon:
         log("started", model=self._engine.model.manifest.model_id)
 
     def turn(self, stop: Event) -> None:
-        """Once around the loop: a batch at most is advanced in it, and a transaction begun or ended."""
+        """Once around the loop: a batch at most is advanced in it; a transaction is begun, or ended, or both."""
         delayed = False
         if self._sending is None:
             self._read(stop)
@@ -145,7 +146,7 @@ class Daemon:
         """The last transactions, with the snapshots that save the next run its replay."""
         deadline = self._clocks.monotonic() + DRAIN_SECONDS
         try:
-            if self._committer.busy:
+            if self._sending is not None or self._committer.busy:
                 self._finish(stop)
             while self._commit(stop, everything=True) and self._clocks.monotonic() < deadline:
                 pass
@@ -166,7 +167,10 @@ class Daemon:
         return self._admission.joined and not restoring, f"{len(tasks)} partitions assigned, {restoring} being restored"
 
     def _read(self, stop: Event) -> None:
-        """Read a batch if none is left, and one for the time of the transaction that begins now; rebalance."""
+        """Read a batch if none is left, with a backlog one for the time of the transaction that begins now, too.
+
+        And let the group rebalance, which may leave a transaction to be ended.
+        """
         if not self._ahead:
             self._poll(self._patience())
         if len(self._ahead) == 1 and self._pace.behind and self._is_due():
@@ -182,13 +186,15 @@ class Daemon:
 
     def _look(self, delayed: bool) -> None:
         """At how far the loop has come, and whether what it reads is still there."""
-        lag = self._client.lag()
+        lag = Counter(self._client.lag())
+        for records in chain.from_iterable(self._ahead):
+            lag[records.partition] += len(records)
         self._pace.behind = sum(lag.values()) > self._limit.records
         self._metrics.assignment.lag_seen(lag, self._now_ms())
         now = self._clocks.monotonic()
         self._reports.dirty(self._tasks.values(), now)
         self._overtaking.look(now)
-        if self._admission.look(bool(self._tasks), self._client.is_member(), now) and not delayed:  # else it waits
+        if self._admission.look(bool(self._tasks), self._client.is_member, now) and not delayed:  # else it waits
             self._metrics.process.progressed()
 
     def _is_due(self) -> bool:
@@ -231,6 +237,10 @@ class Daemon:
             self._checkpoint.close(task)
             self._restores.remove(task)
             self._engine.release(partition)
+        self._drop_ahead(partition)
+
+    def _drop_ahead(self, partition: Partition) -> None:
+        """What was read ahead of a partition that goes is its next owner's, who may be us again."""
         kept = ([records for records in batch if records.partition != partition] for batch in self._ahead)
         self._ahead = deque(batch for batch in kept if batch)
 

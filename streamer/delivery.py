@@ -71,8 +71,8 @@ class Rebalance:
 class KafkaClient(Protocol):
     """A member of the consumer group with a transactional producer of its own.
 
-    One thread uses it, but `committed` and `starting_offset` may be asked beside it, on another thread; `on_revoke` may
-    run on another while `poll` waits for it. Every wait has a limit.
+    One thread at a time uses it, but `committed` and `starting_offset` may be asked beside it, on another thread;
+    `on_revoke` may run on another while `poll` waits for it. Every wait has a limit.
     """
 
     def start(self, on_revoke: Callable[[], None]) -> None:

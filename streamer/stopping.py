@@ -1,7 +1,7 @@
 """How a process that serves is told to stop: by SIGTERM or SIGINT.
 
               first signal                        second signal
-    daemon    what was read is finished, then 0   ends at once
+    daemon    what was advanced is committed, 0   ends at once
     worker    the same                            nothing new: ending at once is its parent's to do, with SIGKILL
 
 A worker may be signalled twice when it is asked only once: systemd and others signal the parent and the workers, and

@@ -129,6 +129,8 @@ class SimClient:
 
     def _transact(self, output: Sequence[Messages], positions: Mapping[Partition, Position]) -> None:
         self.at("begin")
+        if self.generation == NOBODY:
+            raise NotAMemberError("not even begun")
         transaction = self._broker.begin(self.name, self._epoch)
         self._produce(transaction, output)
         self.at("positions", transaction)

@@ -171,6 +171,20 @@ def a_tombstone_leaves_its_stream_dirty(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Arena, "release", keeping)
 
 
+def what_was_read_ahead_of_a_lost_partition_is_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Daemon, "_drop_ahead", lambda self, partition: None)
+
+
+def the_client_is_used_while_it_makes_an_attempt(patch: pytest.MonkeyPatch) -> None:
+    advance = Daemon._advance
+
+    def advancing(self: Any, batch: Sequence[Records]) -> None:
+        self._client.lag()
+        advance(self, batch)
+
+    patch.setattr(Daemon, "_advance", advancing)
+
+
 def a_stream_is_forgotten_under_the_transaction_at_hand(patch: pytest.MonkeyPatch) -> None:
     """In the batch that is advanced beside it, while its low-water mark is noted only as it is sent."""
     advance, evict, send = Daemon._advance, Engine.evict, Committer._send

@@ -115,6 +115,18 @@ def test_a_stream_that_falls_silent_in_the_batch_beside_a_transaction_keeps_its_
     assert ids(world) == list(range(6 + len(before) // 2))
 
 
+def test_what_was_read_ahead_of_a_partition_lost_and_regained_is_read_again():
+    """A partition of which nothing is saved is restored in two turns, with what was read ahead still there."""
+    world = World(replace(ONE, records_per_poll=1, backlog=True))
+    world.run([*LIVE, *[A] * 9, Turn(0), Wait(0.2)])
+    process = world.processes[0]
+    assert process is not None
+    process.attempts = 1  # the next attempt is made at once
+    world.run([At(0, "begin", (PutOut(0), Heartbeat(0))), Turn(0, 10)])
+    world.heal()
+    assert ids(world) == list(range(9))
+
+
 def test_a_partition_lost_and_regained_with_a_transaction_in_flight_is_not_the_same():
     away = (*TAKE_OVER, A, Turn(1, 5), Stop(1))
     world = run(A, COMMIT, A, At(0, "positions", away), COMMIT, Turn(0, 9), B, COMMIT)

@@ -7,6 +7,7 @@
 Whatever happens, the oracle checks every commit and restore; `heal` ends all faults and waits until all is drained.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 GROUP = "group"
 MAX_GAP, IDLE_SLOTS = 3, 4
 CHAIN = Chain()
+LOOKS = (2, math.inf, 0, math.inf)  # at which an attempt has come to its end, of one after another
 PATIENCE = 600  # turns of healing, or holds of one call, after which nothing will move any more
 
 
@@ -96,18 +98,53 @@ class AnsweredLate:
         return answer
 
 
-class Attempt:
-    """An attempt that is made at once, or when it is waited for."""
+class OneAtATime:
+    """A client as the loop has it: not to be used while an attempt is being made with it."""
 
-    def __init__(self, attempt: Callable[[], Attempted], at_once: bool) -> None:
-        self._attempt = attempt
-        self._result = attempt() if at_once else None
+    def __init__(self, client: SimClient) -> None:
+        self._client = client
+        self.lent = False
+
+    def __getattr__(self, verb: str) -> Callable[..., object]:
+        def call(*given: object, **named: object) -> object:
+            if self.lent:
+                raise ViolationError(f"{verb} is asked of a client that makes an attempt on another thread")
+            return getattr(self._client, verb)(*given, **named)
+
+        return call
+
+
+class Attempt:
+    """An attempt that is made at the n-th look at it, or when it is waited for; at once for 0."""
+
+    def __init__(self, attempt: Callable[[], Attempted], client: OneAtATime, looks: float) -> None:
+        self._attempt, self._client, self._looks = attempt, client, looks
+        self._result: Attempted | Exception | None = None
+        client.lent = True
+        if not looks:
+            self.end()
+
+    def end(self) -> None:
+        """Make it now, unless it was made."""
+        self._client.lent = False
+        if self._result is None:
+            try:
+                self._result = self._attempt()
+            except Exception as problem:
+                self._result = problem
 
     def done(self) -> bool:
+        self._looks -= 1
+        if self._looks <= 0:
+            self.end()
         return self._result is not None
 
     def result(self) -> Attempted:
-        return self._result or self._attempt()
+        self.end()
+        if isinstance(self._result, tuple):
+            return self._result
+        assert self._result is not None
+        raise self._result
 
 
 class WatchedRestore(Restore):
@@ -137,6 +174,7 @@ class Process:
         self.engine = world.new_engine(setup.max_streams, model)
         self.client = SimClient(world, name, setup.records_per_poll, late, name if setup.static else "")
         self.client.backlog = setup.backlog
+        self.guarded = OneAtATime(self.client)
         reader = SimReader(self.client, world.broker, setup.records_per_read)
         topics = Topics(FORECASTS, setup.dead_letters, partial(changelog_of, GROUP))
         policy = SnapshotPolicy(setup.snapshot_interval_seconds, setup.snapshot_share, setup.max_replay_events)
@@ -148,18 +186,19 @@ class Process:
         rules = RestorePolicy(GROUP, steps, told.reset, told.rebuilt, told.input_lost, setup.ask())
 
         def restoring(task: Task) -> Restore:
-            self.last_restore = WatchedRestore(self, task, rules, self.client, reader, self.engine, format_)
+            self.last_restore = WatchedRestore(self, task, rules, self.guarded, reader, self.engine, format_)
             return self.last_restore
 
         self.attempts = 0
         self.settlings = 0
         clocks = Clocks(world.clock, lambda: 1_700_000_000 + world.clock(), self.beside, self.settled)
-        self.daemon = Daemon(self.engine, self.client, self.checkpoint, restoring, self.metrics, 0.1, clocks)
+        self.daemon = Daemon(self.engine, self.guarded, self.checkpoint, restoring, self.metrics, 0.1, clocks)
 
     def beside(self, attempt: Callable[[], Attempted]) -> "Attempt":
         """Of two things at the same time, now the one and now the other is first."""
         self.attempts += 1
-        return Attempt(attempt, at_once=self.attempts % 2 == 0)
+        self.last_attempt = Attempt(attempt, self.guarded, LOOKS[self.attempts % len(LOOKS)])
+        return self.last_attempt
 
     def settled(self) -> None:
         self.settlings += 1

@@ -14,6 +14,7 @@ from streamer.errors import StateError
 from streamer.tasks import Phase, Task
 from tests.simulation.actions import Action, At, Bad, Fail, Feed, Gap, PutOut, Start, Stop, Turn, Unknown, Wait
 from tests.simulation.actions import Rebalance as Anew
+from tests.simulation.client import FAR
 from tests.simulation.kafka import Transaction, is_visible
 from tests.simulation.model import POISON
 from tests.simulation.oracle import DEAD, FORECASTS
@@ -128,8 +129,31 @@ def test_with_a_backlog_a_batch_more_is_advanced_until_brokers_have_answered(set
     assert count(process, "streamer_records_consumed_total") == 1
     while not world.oracle.commits:
         world.run([Turn(0)])
+        assert process.metrics.process.seconds_since_turn() == 0
+    assert process.metrics.process.seconds_since_progress() == 0
     assert count(process, "streamer_records_consumed_total") == consumed
     assert len(visible(world, FORECASTS)) == 1
+
+
+def test_a_transaction_that_has_ended_is_not_kept_waiting_by_what_was_read_ahead():
+    world, process = live(*[A] * 9, Turn(0), Wait(0.2), Turn(0), setup=BACKLOG)
+    process.last_attempt.end()
+    world.run([Turn(0)])
+    assert count(process, "streamer_forecasts_published_total") == 1
+    assert count(process, "streamer_records_consumed_total") == 1
+    lag = count(process, "streamer_consumer_lag_records", topic="events", partition="0")
+    assert lag == 6 * FAR + 2  # what was read ahead lags, too
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_signal_while_a_transaction_is_on_its_way_lets_it_end(has_ended):
+    world, process = live(*[A] * 9, Turn(0), Wait(0.2), Turn(0), setup=BACKLOG)
+    if has_ended:
+        process.last_attempt.end()
+    world.run([Stop(0)])
+    assert len(visible(world, FORECASTS)) == 1
+    assert count(process, "streamer_forecasts_published_total") == 1
+    assert count(process, "streamer_transactions_total", result="committed") == world.oracle.commits
 
 
 def test_what_waits_for_brokers_is_bounded_also_while_they_answer(monkeypatch):

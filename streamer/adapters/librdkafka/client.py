@@ -44,8 +44,8 @@ FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()  # a consumer's fatal e
 class LibrdkafkaClient:
     """`streamer.delivery.KafkaClient`.
 
-    Everything, `on_revoke` too, runs on the one thread that calls, but for questions that it asks on another; the
-    library's own threads fetch and send.
+    Everything, `on_revoke` too, runs on the thread that calls, one at a time, but for questions that it asks on
+    another; the library's own threads fetch and send.
 
     cluster  the brokers' side of the start
     """

@@ -5,17 +5,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from streamer.core.events import Headers, Partition, Records
+from streamer.core.events import NO_TIMESTAMP, Headers, Partition, Records
 
 OFFSET: Any = Message.offset  # its stubs allow None, which a record that was read does not have
 TOPIC: Any = Message.topic
 NUMBER: Any = Message.partition
-MILLISECONDS = itemgetter(1)  # beside what kind of time it is; -1 where there is none, as `NO_TIMESTAMP`
 
 
 def by_partition(messages: Sequence[Any]) -> dict[Partition, list[Any]]:
@@ -32,10 +30,11 @@ def columns(partition: Partition, batch: Sequence[Any]) -> Records:
     def headers(index: int) -> Headers:
         return [(name, value or b"") for name, value in batch[index].headers() or ()]
 
+    stamps = list(map(Message.timestamp, batch))
     return Records(
         partition=partition,
         offsets=list(map(OFFSET, batch)),
-        timestamps=list(map(MILLISECONDS, map(Message.timestamp, batch))),
+        timestamps=[NO_TIMESTAMP if kind == TIMESTAMP_NOT_AVAILABLE else ms for kind, ms in stamps],
         keys=list(map(Message.key, batch)),
         values=list(map(Message.value, batch)),
         headers=headers,

@@ -5,19 +5,34 @@ Delivery reports are asked for where a message fails only: then librdkafka itsel
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streamer.core.events import Partition
 from streamer.delivery import Messages
 from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
 
-CHUNK = 100  # messages between looks at what a round has
-OVERHEAD = 64  # bytes of a message in a batch, beside its value: its key, a header or two
+OVERHEAD = (
+    40  # bytes of a message in a batch, beside its key and its value, as librdkafka counts: 36, and some of its own
+)
+BATCH_MESSAGES = 10_000  # `batch.num.messages`
 SLICE_SECONDS = 0.1  # between looks at whether a message has failed
 DRAIN_BYTES = 32 * 2**20  # handed over and perhaps not sent yet, before we wait for it: bounds the library's memory
+
+
+class _Batch(NamedTuple):
+    """Rows of some messages, and the bytes that they take."""
+
+    messages: Messages
+    rows: slice
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +71,21 @@ class Output:
         the library has one batch of a partition on its way, and while another waits, it asks for its turn without
         pause, which took a sixth of the core.
         """
-        left = [(messages, 0) for messages in prepared.messages]
-        while left:
+        batches: defaultdict[Partition, list[_Batch]] = defaultdict(list)
+        for messages in prepared.messages:
+            batches[messages.partition] += _batches(messages, self._batch_bytes)
+        for number, a_round in enumerate(zip_longest(*batches.values())):
+            if number:
+                flush(producer, deadline, failed)
             waiting = 0
-            rest = []
-            for messages, begin in left:
+            for batch in filter(None, a_round):
                 if waiting > DRAIN_BYTES:
                     flush(producer, deadline, failed)
                     waiting = 0
-                end, sent = self._send_batch(producer, messages, begin)
-                waiting += sent
-                if end < len(messages.values):
-                    rest.append((messages, end))
-            if rest:
-                flush(producer, deadline, failed)
-            left = rest
+                _send(producer, batch)
+                waiting += batch.bytes
         for letter in prepared.letters:
             self._send_letter(producer, letter)
-
-    def _send_batch(self, producer: Producer, messages: Messages, begin: int) -> tuple[int, int]:
-        """Hand over what one batch takes; where the rest begins, and the bytes handed over."""
-        size, end, count = 0, begin, len(messages.values)
-        while end < count:
-            rows = slice(end, min(end + CHUNK, count))
-            more = sum(map(len, filter(None, messages.values[rows]))) + OVERHEAD * (rows.stop - end)
-            if size and size + more > self._batch_bytes:
-                break
-            _send(producer, messages, rows)
-            size, end = size + more, rows.stop
-        return end, size
 
     def _send_letter(self, producer: Producer, letter: DeadLetter) -> None:
         producer.produce(
@@ -110,12 +111,29 @@ def flush(producer: Producer, deadline: float, failed: Callable[[], Any]) -> Non
         raise KafkaException(failed())
 
 
-def _send(producer: Producer, messages: Messages, rows: slice) -> None:
-    """Hand some rows over.
+def _batches(messages: Messages, limit: int) -> Iterator[_Batch]:
+    """All messages in their order, as many at a time as a batch of so many bytes takes, or one that is larger."""
+    ends = np.cumsum(_lengths(messages.keys) + _lengths(messages.values) + OVERHEAD)
+    begin = before = 0
+    while begin < len(ends):
+        end = max(begin + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        end = min(end, begin + BATCH_MESSAGES)
+        yield _Batch(messages, slice(begin, end), int(ends[end - 1]) - before)
+        begin, before = end, int(ends[end - 1])
+
+
+def _lengths(column: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
+    present = [each or b"" for each in column] if None in column else column
+    return np.fromiter(map(len, present), np.int64, len(column))  # type: ignore[arg-type]
+
+
+def _send(producer: Producer, batch: _Batch) -> None:
+    """Hand some messages over.
 
     One call for each: `produce_batch` asks for a dict of each message, which costs a third more (0.92 against 0.69 µs
     of 600 bytes), takes no headers, and gives up the interpreter to a thread that computes beside it.
     """
+    messages, rows, _ = batch
     topic, number = messages.partition
     produce = producer.produce
     keys, values = messages.keys[rows], messages.values[rows]

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PURE = {  # the core's only outside help: arrays, JSON and the manifest's model
-    "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools", "json", "math", "re",
-    "struct", "typing", "zlib", "msgspec", "numpy", "orjson", "pydantic", "streamer",
+    "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools", "json", "math", "operator",
+    "re", "struct", "typing", "zlib", "msgspec", "numpy", "orjson", "pydantic", "streamer",
 }  # fmt: skip
 
 

@@ -148,8 +148,10 @@ class Daemon:
         try:
             if self._sending is not None or self._committer.busy:
                 self._finish(stop)
-            while self._commit(stop, everything=True) and self._clocks.monotonic() < deadline:
-                pass
+            while self._begin(everything=True):
+                self._finish(stop)
+                if self._clocks.monotonic() >= deadline:
+                    break
         except FencedError:
             raise
         except DeliveryError as problem:
@@ -273,14 +275,8 @@ class Daemon:
         task = self._tasks.get(partition)
         return task is not None and task.phase is Phase.RUNNING
 
-    def _commit(self, stop: Event, everything: bool = False) -> bool:
-        """Make a boundary durable, whatever it takes while we own it; returns whether there was anything to write."""
-        begun = self._begin(everything)
-        if begun:
-            self._finish(stop)
-        return begun
-
     def _begin(self, everything: bool = False) -> bool:
+        """Cut a boundary for the committer; whether there was anything to write."""
         now = self._clocks.monotonic()
         self._pace.begin(now)
         parts = self._checkpoint.cut(self._tasks.values(), now, everything)

@@ -19,9 +19,7 @@ from streamer.core.events import Partition
 from streamer.delivery import Messages
 from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
 
-OVERHEAD = (
-    40  # bytes of a message in a batch, beside its key and its value, as librdkafka counts: 36, and some of its own
-)
+OVERHEAD = 40  # bytes of a message in a batch, beside its key and its value: librdkafka counts 36
 BATCH_MESSAGES = 10_000  # `batch.num.messages`
 SLICE_SECONDS = 0.1  # between looks at whether a message has failed
 DRAIN_BYTES = 32 * 2**20  # handed over and perhaps not sent yet, before we wait for it: bounds the library's memory

@@ -43,6 +43,7 @@ class Member:
         self.values: dict[int, list[bytes | None]] = defaultdict(list)
         self.positions: dict[Partition, Position] = {}
         self.owned: set[int] = set()
+        self.gone: set[int] = set()  # at least once; they may have come back in the same poll
         self.fresh: set[Partition] = set()
         self.is_taken_in = False
 
@@ -51,6 +52,7 @@ class Member:
         batches = self.client.poll(timeout_seconds=0.05, max_records=1_000)
         if change := self.client.rebalance():
             self.owned = self.owned - {p.number for p in change.revoked} | {p.number for p in change.assigned}
+            self.gone |= {p.number for p in change.revoked}
             self.fresh = self.fresh - change.revoked | change.assigned
             for partition in change.revoked:
                 self.positions.pop(partition, None)

@@ -21,16 +21,19 @@ from streamer.settings import KafkaSettings, OutputSettings
 INTERVAL_SECONDS = 0.1
 MAX_RECORDS = 10_000
 IDLE_SECONDS = 5.0
+FIRST_SECONDS = 60.0  # for the first record, which comes after the group's first rebalance
 
 
 def run(consumer: Consumer, producer: Producer, output: str, values: list[bytes]) -> tuple[int, float, float]:
     """Records passed through until none comes any more; the seconds and CPU seconds from the first to the last."""
-    count = 0
+    count, patience = 0, time.monotonic() + FIRST_SECONDS
     last: dict[tuple[str, int], Message] = {}  # of each partition in this transaction
     began = ended = due = cpu = 0.0
     producer.begin_transaction()
     while not began or time.monotonic() - ended < IDLE_SECONDS:
         messages = consumer.consume(MAX_RECORDS, 0) or consumer.consume(1, INTERVAL_SECONDS)
+        if not messages and not began and time.monotonic() > patience:
+            raise SystemExit(f"no record within {FIRST_SECONDS:g} s: is anything in the topic?")
         if messages and not began:
             began, cpu = time.monotonic(), cpu_seconds()
             ended, due = began, began + INTERVAL_SECONDS

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streamer.adapters.librdkafka.options import BatchLimit
 from streamer.core.events import Partition
 from streamer.delivery import Messages
 from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
 
 OVERHEAD = 40  # bytes of a message in a batch, beside its key and its value: librdkafka counts 36
-BATCH_MESSAGES = 10_000  # `batch.num.messages`
 SLICE_SECONDS = 0.1  # between looks at whether a message has failed
 DRAIN_BYTES = 32 * 2**20  # handed over and perhaps not sent yet, before we wait for it: bounds the library's memory
 
@@ -46,12 +46,12 @@ class Output:
 
     dead_letter_topic  messages for it are cut when they are too large for it; empty: there is none
     letter_partitions  how many it has
-    batch_bytes        that a batch of messages may have
+    batch              as large as one for a partition may be
     """
 
-    def __init__(self, dead_letter_topic: str, letter_partitions: int, limit: LetterLimit, batch_bytes: int) -> None:
+    def __init__(self, dead_letter_topic: str, letter_partitions: int, limit: LetterLimit, batch: BatchLimit) -> None:
         self.limit = limit
-        self._batch_bytes = batch_bytes
+        self._batch = batch
         self._dead_letter_topic = dead_letter_topic
         self._letter_partitions = letter_partitions
 
@@ -71,7 +71,7 @@ class Output:
         """
         batches: defaultdict[Partition, list[_Batch]] = defaultdict(list)
         for messages in prepared.messages:
-            batches[messages.partition] += _batches(messages, self._batch_bytes)
+            batches[messages.partition] += _batches(messages, self._batch)
         for number, a_round in enumerate(zip_longest(*batches.values())):
             if number:
                 flush(producer, deadline, failed)
@@ -109,13 +109,13 @@ def flush(producer: Producer, deadline: float, failed: Callable[[], Any]) -> Non
         raise KafkaException(failed())
 
 
-def _batches(messages: Messages, limit: int) -> Iterator[_Batch]:
-    """All messages in their order, as many at a time as a batch of so many bytes takes, or one that is larger."""
+def _batches(messages: Messages, limit: BatchLimit) -> Iterator[_Batch]:
+    """All messages in their order, as many at a time as a batch takes, or one that is larger."""
     ends = np.cumsum(_lengths(messages.keys) + _lengths(messages.values) + OVERHEAD)
     begin = before = 0
     while begin < len(ends):
-        end = max(begin + 1, int(np.searchsorted(ends, before + limit, side="right")))
-        end = min(end, begin + BATCH_MESSAGES)
+        end = max(begin + 1, int(np.searchsorted(ends, before + limit.bytes, side="right")))
+        end = min(end, begin + limit.messages)
         yield _Batch(messages, slice(begin, end), int(ends[end - 1]) - before)
         begin, before = end, int(ends[end - 1])
 

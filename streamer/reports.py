@@ -71,13 +71,13 @@ class Reports:
         self._metrics.state.restoring(restoring)
 
     def dirty(self, tasks: Collection[Task], now: float) -> None:
-        """What a restart would replay, looked at now and then: it takes a look at every dirty stream."""
+        """What a restart would replay, looked at now and then: it takes a look at every stream."""
         if now < self._measure_again:
             return
         self._measure_again = now + MEASURE_SECONDS
         running = [task for task in tasks if task.phase is Phase.RUNNING]
         distances = {task.partition: task.position - task.low_water() for task in running}
-        self._metrics.state.dirty(sum(len(task.ledger) for task in running), distances)
+        self._metrics.state.dirty(self._engine.arena.dirty, distances)
 
     def _log_once(self, reset: Reset) -> None:
         topic, number = reset.partition

@@ -45,6 +45,11 @@ class Arena:
     def __len__(self) -> int:
         return len(self.stream) - len(self._free)
 
+    @property
+    def dirty(self) -> int:
+        """Streams that their snapshots do not describe."""
+        return int(np.count_nonzero(self.stamp))
+
     def allocate(self, stream: str) -> int | None:
         """A row for a new stream; None when `max_streams` have one."""
         if len(self) >= self.max_streams:

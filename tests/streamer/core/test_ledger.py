@@ -1,6 +1,9 @@
 """The ledger against a dictionary: which streams are dirty since when, whatever is cleaned or forgotten in between."""
 
+import tracemalloc
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +20,15 @@ STEPS = st.one_of(
 )
 
 
-@given(st.lists(STEPS, max_size=40))
-def test_a_stream_is_dirty_from_its_first_change_until_it_is_cleaned_or_forgotten(steps):
+@given(st.lists(STEPS, max_size=40), st.sampled_from([1, 4, 1_024]))
+def test_a_stream_is_dirty_from_its_first_change_until_it_is_cleaned_or_forgotten(steps, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamer.core.ledger.ROOM", size)
+        patch.setattr("streamer.core.ledger.LOOK", size)
+        check(steps)
+
+
+def check(steps) -> None:
     arena = Arena(HeldHere((), len(STREAMS)), 0, len(STREAMS))
     ledger = Ledger(arena)
     row: dict[str, int] = {}
@@ -52,3 +62,19 @@ def test_a_stream_is_dirty_from_its_first_change_until_it_is_cleaned_or_forgotte
                 assert found.tolist() == due[:limit]
                 since = {row[stream]: at for stream, (_, at) in dirty.items()}
                 assert times.tolist() == [since[r] for r in due[:limit]]
+
+
+def test_entries_that_count_no_more_take_no_memory_though_an_older_one_still_does():
+    arena = Arena(HeldHere((), 2), 0, 2)
+    arena.admit(["old", "new"])
+    ledger = Ledger(arena)
+    ledger.changed(np.array([0]), np.array([0]), 0.0)
+    tracemalloc.start()
+    try:
+        for offset in range(1, 50_000):
+            ledger.changed(np.array([1]), np.array([offset]), float(offset))
+            ledger.clean(np.array([1]))
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+    assert (len(ledger), ledger.low_water(50_000)) == (1, 0)

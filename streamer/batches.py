@@ -9,7 +9,8 @@ read ahead of that is as large as it is.
 MAX_BATCH_RECORDS = 10_000
 MAX_BATCH_NUMBERS = 720_000  # forecast numbers of one batch, some 6.5 MB: long horizons make smaller batches
 MAX_BATCH_STATE_BYTES = 4 << 20  # of one batch's streams: were all of them new, each would be snapshotted with it
-MAX_BATCH_STEPS = 50_000  # 65 ms at the 1.3 µs that a step of a GRU of 64 units takes
+MAX_BATCH_STEPS = 20_000  # 120 ms at the 6 µs that a step of the trainer's standard GRU of 64 units takes
+FIRST_RECORDS = 100  # of the first batch, which may end a silence as well: that of the time before the start
 
 
 class BatchLimit:
@@ -21,7 +22,8 @@ class BatchLimit:
 
     def __init__(self, numbers: int, state_bytes: int) -> None:
         fit = min(MAX_BATCH_RECORDS, MAX_BATCH_NUMBERS // numbers, MAX_BATCH_STATE_BYTES // state_bytes)
-        self._most = self.records = max(1, fit)
+        self._most = max(1, fit)
+        self.records = min(self._most, FIRST_RECORDS)
 
     def advanced(self, records: int, steps: int) -> None:
         """The last batch's records, and the steps that they fed to their streams."""

@@ -141,7 +141,8 @@ class Checkpoint:
         task.born.append(born)
         output.births += len(born)
         if task.voided:  # a new snapshot is as good as a tombstone
-            task.voided.difference_update(self._engine.arena.stream[r] for r in forecasts.row[forecasts.born].tolist())
+            for row in born.tolist():
+                task.voided.pop(self._engine.arena.stream[row], None)
         task.ledger.changed(forecasts.row, forecasts.offsets, now)
 
     def close(self, task: Task) -> None:

@@ -18,29 +18,28 @@ slice looks whether the answer is there.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from streamer.batches import BatchLimit
 from streamer.checkpoint import position_of
 from streamer.core.engine import Engine
 from streamer.core.events import Records
 from streamer.core.snapshot import Kind, SnapshotFormat
-from streamer.core.timegrid import NEVER, Ints
 from streamer.delivery import KafkaClient, LogReader, NotAMemberError, Position
 from streamer.found import Input, Saved
 from streamer.logs import log
 from streamer.questions import Answer, NotYetError, Question, ask_at_once
 from streamer.tasks import Phase, Task, changelog_of
+from streamer.unusable import Unusable
 
 STANDSTILL_SECONDS = 30.0  # what a dead producer leaves open ends within 20 s: its time limit, and the look at it
 LIMIT_SECONDS = 3600.0  # of a restore: changelogs keep their tombstones for 24 h (delete.retention.ms)
 UNUSED = {Kind.FOREIGN: "other_model", Kind.CORRUPT: "corrupt"}
-TRUNCATED = "input_truncated"
 
 
 class _Step(Enum):
@@ -48,10 +47,12 @@ class _Step(Enum):
     END = 2
     READ = 3
     LOOK = 4
-    REPLAY = 5
-    CHECK = 6
-    SAVE = 7
-    LIVE = 8
+    PREPARE = 5
+    REPLAY = 6
+    CHECK = 7
+    CONCLUDE = 8
+    SAVE = 9
+    LIVE = 10
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,19 @@ class Restore:
         self._client, self._reader, self._engine, self._format = client, reader, engine, format_
         self._step = _Step.FETCH
         self._answer: Answer | None = None  # to what was asked in this step
+        self._work: Iterator[None] = iter(())  # of this step, in pieces
         self._committed = Position(0, "")
         self._is_first = False  # no position was ever committed, as far as anybody knows
         self._end = 0
+        self._beyond: int | None = None  # the furthest offset that a snapshot covers, once all are in
         self._lost = range(0)  # offsets of the input from the committed one on that are not there any more
         self._began = 0.0
-        self._unused: dict[str, str] = {}  # streams whose snapshot is of no use, and why
-        self._seen: set[str] = set()  # those of them that the replay came across
+        self._unused = Unusable(task, engine)
         self._is_cut = False  # whether retention has deleted input that was to be replayed
         self._at = 0  # the next offset of what is being read
+        self._left: Records | None = None  # of what was read before it, to be replayed
+        self._is_sought = False  # whether the reader was sent there
+        self._limit = BatchLimit(numbers=1, state_bytes=1)
         self._furthest = (0, 0)  # the step and offset reached in any attempt
         self._moved = 0.0  # when either changed last
         self._gap: int | None = None  # where the first offsets were not there any more, or never: markers have some
@@ -132,6 +137,8 @@ class Restore:
                 self._read(timeout_seconds)
             case _Step.LOOK:
                 self._settle(timeout_seconds)
+            case _Step.PREPARE | _Step.CONCLUDE:
+                next(self._work, None)
             case _Step.REPLAY:
                 self._replay(timeout_seconds, now)
             case _Step.CHECK:
@@ -219,47 +226,50 @@ class Restore:
         Raises StateError where what was found does not fit together.
         """
         saved = self._saved()
-        if self._is_first and (saved.beyond or self._unused):
+        if self._is_first and (saved.beyond or len(self._unused)):
             raise saved.lost_position()
         input_: Input = self._asked(lambda: self._looked(saved), timeout_seconds)
         if not input_.unchanged or (input_.start is not None and not self._begin_first(input_.start)):
             self._again()
             return
-        low_water = self._checked_low_water(input_)
-        begin = self._rebuild_from(low_water, input_.begin)
+        self._work, self._step = self._prepared(self._saved().low_water(input_.end), input_.begin), _Step.PREPARE
+        next(self._work, None)
+
+    def _prepared(self, low_water: int, first: int) -> Iterator[None]:
+        """Forget streams that `first`, where the input begins, leaves without a past; begin what is built anew.
+
+        Then replay from the low-water mark, or further back where streams are to be built anew. One of which retention
+        has deleted input that its snapshot lacks is not: it starts fresh.
+        """
+        committed, steps = self._committed.offset, self._policy.warm_from_input_steps
+        self._lost = range(committed, first)  # to be passed over: reading goes on with what is there
+        self._is_cut = min(first, committed) > low_water
+        if self._is_cut:
+            low_water = min(first, committed)
+            yield from self._unused.cut(low_water)
+        begin = low_water
+        if steps and self._unused.rebuildable:
+            streams = len(self._engine.rows(self._task.partition)) + len(self._unused)
+            begin = max(first, committed - steps * streams)
+            yield from self._unused.begin(begin)
+            begin = min(low_water, begin)
         self._task.replays_from = low_water
-        if begin >= self._committed.offset:
-            self._end_replay()
-            return
-        self._at, self._gap, self._seen = begin, None, set()
-        self._reader.seek(self._task.partition, begin)
+        self._at, self._gap, self._is_sought = begin, None, False
         self._step = _Step.REPLAY
+        if begin >= committed:
+            self._conclude()
 
     def _saved(self) -> Saved:
-        partition, rows = self._task.partition, self._engine.rows(self._task.partition)
-        beyond = int(self._engine.arena.covers[rows].max(initial=0))
-        return Saved(self._group_id, partition, self._changelog, self._end == 0, beyond, self._committed)
+        partition = self._task.partition
+        if self._beyond is None:
+            self._beyond = int(self._engine.arena.covers[self._engine.rows(partition)].max(initial=0))
+        return Saved(self._group_id, partition, self._changelog, self._end == 0, self._beyond, self._committed)
 
     def _looked(self, saved: Saved) -> Input:
         reader, partition = self._reader, self._task.partition
         start = self._client.starting_offset(partition) if self._is_first else None
         end, begin = reader.end(partition), reader.begin(partition)
         return Input(begin, end, start, saved.fits(begin) or self._fetched() == self._committed)
-
-    def _rebuild_from(self, low_water: int, first: int) -> int:
-        """Where the replay begins: at the low-water mark, or further back where streams are to be built anew.
-
-        A stream of which retention has deleted input that its snapshot lacks is not: it starts fresh.
-        """
-        steps, partition = self._policy.warm_from_input_steps, self._task.partition
-        lost = [stream for stream, reason in self._unused.items() if reason != TRUNCATED]
-        if not steps or not lost:
-            return low_water
-        streams = len(self._engine.rows(partition)) + len(self._unused)
-        begin = max(first, self._committed.offset - steps * streams)
-        # never of more: where the low-water mark lies depends on who saved what when
-        self._engine.begin(partition, lost, begin)
-        return min(low_water, begin)
 
     def _take_over(self, records: Records) -> None:
         """The last word of each stream in these records: its snapshot, or that it is forgotten."""
@@ -275,51 +285,49 @@ class Restore:
         self._engine.drop(self._task.partition, gone)
         self._engine.restore(self._task.partition, own, snapshots)
         self.snapshots += len(own)
-        for stream in self._unused.keys() & last.keys():
-            del self._unused[stream]
-        self._unused |= unused
-
-    def _checked_low_water(self, input_: Input) -> int:
-        """From where on input is to be replayed that is there still. Raises StateError."""
-        low_water, committed = self._saved().low_water(input_.end), self._committed.offset
-        self._lost = range(committed, input_.begin)  # to be passed over: reading goes on with what is there
-        begin = min(input_.begin, committed)
-        self._is_cut = begin > low_water
-        if self._is_cut:
-            self._without_input_before(begin)
-        return max(low_water, begin)
-
-    def _without_input_before(self, begin: int) -> None:
-        """Streams whose snapshots rely on input that retention has deleted start fresh."""
-        partition, arena = self._task.partition, self._engine.arena
-        rows = self._engine.rows(partition)
-        hurt = [arena.stream[row] for row in rows[arena.covers[rows] < begin].tolist()]
-        self._engine.drop(partition, hurt)
-        self._unused |= dict.fromkeys(hurt, TRUNCATED)
-        self._task.voided.update(hurt)
+        self._unused.read(last.keys(), unused)
 
     def _replay(self, timeout_seconds: float, now: float) -> None:
+        committed = self._committed.offset
+        if self._left is None and self._at < committed:
+            self._read_input(timeout_seconds)
+        if self._left is not None:
+            self._replay_some(self._left, now)
+        if self._left is None and self._at >= committed:
+            self._step = _Step.CHECK
+            self._check(timeout_seconds, now)
+
+    def _read_input(self, timeout_seconds: float) -> None:
+        if not self._is_sought:
+            self._reader.seek(self._task.partition, self._at)
+            self._is_sought = True
         records, position = self._reader.read(timeout_seconds)
         if self._gap is None and (position if records is None else records.offsets[0]) > self._at:
             self._gap = self._at
         self._at = position
-        if records is not None and (below := _below(records, self._committed.offset)) is not None:
-            rows, offsets = self._engine.replay(below)
-            # what lies before the low-water mark changes streams without a snapshot only: they are built anew from
-            # wherever a restart begins, and hold the mark where it is
-            self._task.ledger.changed(rows, np.maximum(offsets, self._task.replays_from), now)
-            self.replayed += len(below)
-            if self._unused:
-                self._seen |= self._unused.keys() & self._engine.streams(below)
-        if position >= self._committed.offset:
-            self._step = _Step.CHECK
-            self._check(timeout_seconds, now)
+        if records is not None:
+            count = int(np.searchsorted(np.asarray(records.offsets), self._committed.offset))
+            self._left = _part(records, slice(0, count)) if count else None
+
+    def _replay_some(self, records: Records, now: float) -> None:
+        """As many as a slice has time for: a record that ends its stream's silence feeds the missing steps, too."""
+        some = _part(records, slice(0, self._limit.records))
+        left = _part(records, slice(len(some), len(records)))
+        self._left = left if len(left) else None
+        rows, offsets, steps = self._engine.replay(some)
+        self._limit.advanced(len(some), steps)
+        # what lies before the low-water mark changes streams without a snapshot only: they are built anew from
+        # wherever a restart begins, and hold the mark where it is
+        self._task.ledger.changed(rows, np.maximum(offsets, self._task.replays_from), now)
+        self.replayed += len(some)
+        if len(self._unused):
+            self._unused.saw(self._engine.streams(some))
 
     def _check(self, timeout_seconds: float, now: float) -> None:
         """Whether what was replayed is what is to be replayed, still."""
         late = now - self._began > LIMIT_SECONDS
         if self._gap is None and not late:
-            self._end_replay()
+            self._conclude()
             return
         begin, found = self._asked(lambda: self._checked(late), timeout_seconds)
         if self._gap is not None and begin > self._gap:
@@ -327,46 +335,32 @@ class Restore:
         elif found != self._committed:
             self._too_slow(now)
         else:
-            self._end_replay()
+            self._conclude()
 
     def _checked(self, late: bool) -> tuple[int, Position | None]:
         return self._reader.begin(self._task.partition), self._fetched() if late else self._committed
 
-    def _end_replay(self) -> None:
-        """Say what starts fresh; live, or first the snapshots of what was built anew."""
+    def _conclude(self) -> None:
         self._reader.rest()
+        self._work, self._step = self._concluded(), _Step.CONCLUDE
+        next(self._work, None)
+
+    def _concluded(self) -> Iterator[None]:
+        """Say what starts fresh; live, or first the snapshots of what was built anew."""
         self._task.position = self._task.committed = self._committed.offset
         self._task.read_to = max(self._committed.offset, self._lost.stop)
-        self._task.rebuilt = self._end_rebuild()
-        # The snapshots of what is left lack the events seen, and must not serve the model they are of again. Where
-        # streams are built anew, none is left to be so later, from a position where it looks different. Where events
-        # are gone that would have been replayed, nobody knows whose they were.
-        no_one_knows = self._policy.warm_from_input_steps or self._is_cut
-        self._task.voided.update(self._unused if no_one_knows else self._seen & self._unused.keys())
+        # Where streams are built anew, none is left to be so later, from a position where it looks different. Where
+        # events are gone that would have been replayed, nobody knows whose they were.
+        yield from self._unused.end(all_are_void=bool(self._policy.warm_from_input_steps) or self._is_cut)
         if self._lost:
             self._policy.on_lost(len(self._lost))
             log("input_lost", logging.WARNING, partition=self._task.name, committed=self._lost.start,
                 begins=self._lost.stop)  # fmt: skip
-        for reason, count in Counter(self._unused.values()).items():
-            self._policy.on_reset(reason, count)
-            log("snapshots_unused", logging.WARNING, partition=self._task.name, reason=reason, streams=count)
+        self._unused.report(self._policy.on_rebuilt, self._policy.on_reset)
         if self._policy.warm_from_input_steps and (len(self._task.rebuilt) or self._task.voided):
             self._task.saving, self._step = True, _Step.SAVE
         else:
             self._go_live()
-
-    def _end_rebuild(self) -> Ints:
-        """The rows of the streams built anew; those without an event in the replay are begun by their next one."""
-        partition, last_slot = self._task.partition, self._engine.arena.last_slot
-        rows, streams = self._engine.rows(partition), self._engine.arena.stream
-        begun = rows[last_slot[rows] != NEVER]
-        self._engine.drop(partition, [streams[row] for row in rows[last_slot[rows] == NEVER].tolist()])
-        candidates = begun.tolist() if self._unused else []
-        rebuilt = np.array([row for row in candidates if self._unused.pop(streams[row], None)], np.int64)
-        if len(rebuilt):
-            self._policy.on_rebuilt(len(rebuilt))
-            log("streams_rebuilt", partition=self._task.name, streams=len(rebuilt))
-        return rebuilt
 
     def _go_live(self) -> None:
         self._task.saving, self._step = False, _Step.LIVE
@@ -383,16 +377,12 @@ class Restore:
         self._engine.release(self._task.partition)
         self._task.move(Phase.ASSIGNED)
         self._task.voided.clear()
-        self._step, self._answer, self._unused, self._seen = _Step.FETCH, None, {}, set()
+        self._step, self._answer, self._beyond, self._left = _Step.FETCH, None, None, None
+        self._unused = Unusable(self._task, self._engine)
         self.snapshots = self.replayed = 0
 
 
-def _below(records: Records, offset: int) -> Records | None:
-    """The records before an offset."""
-    count = int(np.searchsorted(np.asarray(records.offsets), offset))
-    if count == 0:
-        return None
-    cut = slice(0, count)
+def _part(records: Records, cut: slice) -> Records:
     stamps = None if records.timestamps is None else records.timestamps[cut]
     return Records(records.partition, records.offsets[cut], stamps, records.keys[cut], records.values[cut])
 

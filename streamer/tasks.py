@@ -10,6 +10,7 @@ transaction is not its business: whoever sends something asks whether it is the 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Task:
     born: list[Ints] = field(default_factory=list)
     rebuilt: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     saving: bool = False
-    voided: set[str] = field(default_factory=set)
+    voided: dict[str, None] = field(default_factory=dict)
     replays_from: int = 0
 
     def move(self, phase: Phase) -> None:
@@ -91,8 +92,9 @@ class Task:
 
     def take_voided(self, limit: int) -> list[str]:
         """Streams whose tombstones are due."""
-        taken = sorted(self.voided)[:limit]
-        self.voided.difference_update(taken)
+        taken = list(islice(self.voided, limit))
+        for stream in taken:
+            del self.voided[stream]
         return taken
 
     def low_water(self) -> int:

@@ -83,11 +83,12 @@ class Engine:
         ]
         return Outcome(forecasts, [_reset(b, row, ends, batch, parts) for b in broken], int(accepted.steps.sum()))
 
-    def replay(self, records: Records) -> tuple[Ints, Ints]:
+    def replay(self, records: Records) -> tuple[Ints, Ints, int]:
         """Bring restored streams up to date with events that their snapshots do not cover; forecasts nothing.
 
-        Returns the rows that changed and the offsets that changed them, (n,) each, by offset. Streams are neither
-        begun nor forgotten here: that was decided when the events were first read, or by `begin`.
+        Returns the rows that changed and the offsets that changed them, (n,) each, by offset, and how many steps they
+        were fed. Streams are neither begun nor forgotten here: that was decided when the events were first read, or by
+        `begin`.
         """
         partition = records.partition
         events = self._decoder.decode(records)
@@ -102,7 +103,7 @@ class Engine:
         _, broken = step(self.model, self.arena, self.grid, accepted)
         self._remember(accepted, broken)
         order = np.sort(judged.order[judged.accepted])
-        return row[order], offsets[order]
+        return row[order], offsets[order], int(accepted.steps.sum())
 
     def restore(self, partition: Partition, streams: Sequence[str], snapshots: Snapshots) -> None:
         """Take over streams, each named once, as their snapshots have them, in place of what was known of them."""

@@ -4,7 +4,7 @@ The engine moves rows to the model and back and looks into them only when one br
 runs, as a device's memory; the daemon's own memory is the plain case.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -48,11 +48,17 @@ Hold = Callable[[Sequence[StateSpec], int], Held]  # room for so many rows of th
 
 
 class HeldHere:
-    """`Held` in the process's own memory, reserved at once and real when a row is first used."""
+    """`Held` in the process's own memory, reserved at once and real when a row is first used.
+
+    Rows beyond those come in chunks of their own: to copy a million rows would take seconds, and their memory twice.
+    """
 
     def __init__(self, states: Sequence[StateSpec], rows: int) -> None:
-        self._tensors: list[Array] = [np.zeros((rows, *s.shape), s.dtype) for s in states]
-        self.bytes_per_row = sum(tensor.nbytes for tensor in self._tensors) // rows
+        self._states = list(states)
+        self._chunks: list[list[Array]] = []
+        self._ends: Ints = np.zeros(0, np.int64)  # of the chunks
+        self.grow(rows)
+        self.bytes_per_row = sum(tensor.nbytes for tensor in self._chunks[0]) // rows
 
     def take(self, rows: Ints, fresh: Mask) -> list[Array]:
         """Copies of the rows."""
@@ -73,13 +79,31 @@ class HeldHere:
 
     def read(self, rows: Ints) -> list[Array]:
         """Copies of the rows."""
-        return [tensor[rows] for tensor in self._tensors]
+        if len(self._chunks) == 1:
+            return [tensor[rows] for tensor in self._chunks[0]]
+        states = [np.empty((len(rows), *spec.shape), spec.dtype) for spec in self._states]
+        for chunk, at, within in self._found(rows):
+            for state, tensor in zip(states, chunk, strict=True):
+                state[at] = tensor[within]
+        return states
 
     def write(self, rows: Ints, states: Sequence[Array]) -> None:
         """Set the rows."""
-        for tensor, state in zip(self._tensors, states, strict=True):
-            tensor[rows] = state
+        for chunk, at, within in self._found(rows):
+            for tensor, state in zip(chunk, states, strict=True):
+                tensor[within] = state[at]
 
     def grow(self, more: int) -> None:
-        """Copies all there is."""
-        self._tensors = [np.concatenate((t, np.zeros((more, *t.shape[1:]), t.dtype))) for t in self._tensors]
+        """Nothing is copied."""
+        self._chunks.append([np.zeros((more, *spec.shape), spec.dtype) for spec in self._states])
+        self._ends = np.append(self._ends, more + self._ends[-1:].sum())
+
+    def _found(self, rows: Ints) -> Iterator[tuple[list[Array], slice | Ints, Ints]]:
+        """The chunks that have some of the rows, which of the rows those are, and where each has them."""
+        if len(self._chunks) == 1:
+            yield self._chunks[0], slice(None), rows
+            return
+        number = np.searchsorted(self._ends, rows, side="right")
+        for i in np.unique(number).tolist():
+            at = np.flatnonzero(number == i)
+            yield self._chunks[i], at, rows[at] - (self._ends[i - 1] if i else 0)

@@ -1,6 +1,6 @@
 """The protocol with one rule broken at a time, by patching the real code or the simulated brokers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,9 @@ def replay_creates_streams(patch: pytest.MonkeyPatch) -> None:
 def replay_leaves_no_stream_dirty(patch: pytest.MonkeyPatch) -> None:
     replay = Engine.replay
 
-    def clean(self: Engine, records: Records) -> tuple[Ints, Ints]:
-        replay(self, records)
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    def clean(self: Engine, records: Records) -> tuple[Ints, Ints, int]:
+        _rows, _offsets, steps = replay(self, records)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), steps
 
     patch.setattr(Engine, "replay", clean)
 
@@ -300,24 +300,24 @@ def what_is_built_anew_takes_in_all_that_is_replayed(patch: pytest.MonkeyPatch) 
 
 
 def a_partition_runs_before_what_was_built_is_saved(patch: pytest.MonkeyPatch) -> None:
-    end_replay = Restore._end_replay
+    concluded = Restore._concluded
 
-    def end(self: Any) -> None:
-        end_replay(self)
+    def conclude(self: Any) -> Iterator[None]:
+        yield from concluded(self)
         if self._task.saving:
             self._go_live()
 
-    patch.setattr(Restore, "_end_replay", end)
+    patch.setattr(Restore, "_concluded", conclude)
 
 
 def what_was_not_built_anew_is_left_for_another_restore(patch: pytest.MonkeyPatch) -> None:
-    end_replay = Restore._end_replay
+    concluded = Restore._concluded
 
-    def end(self: Any) -> None:
-        end_replay(self)
+    def conclude(self: Any) -> Iterator[None]:
+        yield from concluded(self)
         self._task.voided.clear()
 
-    patch.setattr(Restore, "_end_replay", end)
+    patch.setattr(Restore, "_concluded", conclude)
 
 
 def a_name_that_is_taken_is_not_asked_for(patch: pytest.MonkeyPatch) -> None:

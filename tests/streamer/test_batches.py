@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.batches import MAX_BATCH_RECORDS, MAX_BATCH_STEPS, BatchLimit
+from streamer.batches import FIRST_RECORDS, MAX_BATCH_RECORDS, MAX_BATCH_STEPS, BatchLimit
 
 batches = st.lists(st.integers(0, 10_000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, 2_000 * n))))
 
@@ -15,8 +15,15 @@ batches = st.lists(st.integers(0, 10_000).flatmap(lambda n: st.tuples(st.just(n)
     ("numbers", "state_bytes", "most"),
     [(1, 1, MAX_BATCH_RECORDS), (1_000, 1, 720), (1, 1 << 20, 4), (1_000_000, 1, 1), (1, 1 << 30, 1)],
 )
-def test_forecasts_and_states_that_are_large_make_small_batches_from_the_first_on(numbers, state_bytes, most):
-    assert BatchLimit(numbers, state_bytes).records == most
+def test_forecasts_and_states_that_are_large_make_small_batches(numbers, state_bytes, most):
+    limit = BatchLimit(numbers, state_bytes)
+    sizes = [limit.records]
+    for _ in range(MAX_BATCH_RECORDS.bit_length()):
+        limit.advanced(limit.records, 0)
+        sizes.append(limit.records)
+    assert sizes[0] == min(most, FIRST_RECORDS)  # what it feeds is not known yet
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == most
 
 
 @given(before=batches, records=st.integers(1, 10_000), each=st.integers(1, 2_000))
@@ -43,6 +50,8 @@ def test_batches_grow_to_their_full_size_again_once_gaps_are_over(before):
 
 def test_records_that_are_all_rejected_and_batches_of_none_make_no_batch_smaller():
     limit = BatchLimit(1, 1)
+    before = limit.records
     limit.advanced(10, 0)
+    assert limit.records == 2 * before
     limit.advanced(0, 0)
-    assert limit.records == MAX_BATCH_RECORDS
+    assert limit.records == 2 * before

@@ -162,7 +162,7 @@ def test_what_restores_leave_to_be_written_has_one_limit_for_all_partitions_toge
         task.rebuilt, task.saving = bench.engine.rows(task.partition), True
         task.ledger.changed(task.rebuilt, task.rebuilt, 0.0)
     for task in running:
-        task.voided = {"a", "b"}
+        task.voided = dict.fromkeys(["a", "b"])
     left = []
     for _ in range(2):
         bench.checkpoint.cut([*saving, *running], 0.0)

@@ -7,8 +7,10 @@ from threading import Event
 import pytest
 
 from streamer.checkpoint import position_of
-from streamer.core.events import Partition
+from streamer.core.engine import Engine
+from streamer.core.events import Partition, Records
 from streamer.core.snapshot import SnapshotFormat
+from streamer.core.timegrid import Ints
 from streamer.delivery import Position
 from streamer.errors import StateError
 from streamer.questions import ask_beside
@@ -23,6 +25,12 @@ ONE = Setup(partitions=1, records_per_poll=100, snapshot_interval_seconds=50, sn
 A, B = Feed(0, "a"), Feed(0, "b")
 WORK = (Start(0), Turn(0, 8), A, B, Turn(0, 4), A, Turn(0, 4), Kill(0), Wait(40))  # a's second event is to be replayed
 AGAIN = (Start(1), Turn(1, 12))
+
+
+@pytest.fixture(autouse=True, params=[1, 20_000], ids=["in pieces", "at once"])
+def piece(request, monkeypatch):
+    """Streams that a slice deals with."""
+    monkeypatch.setattr("streamer.unusable.PIECE", request.param)
 
 
 def after(*actions: Action) -> World:
@@ -213,7 +221,7 @@ def test_input_deleted_before_it_was_read_is_counted_and_said_once(caplog):
     world = after(A, A, B, B)
     world.broker.log(EVENTS).retain(5)
     process = restored(world)
-    world.run([Turn(1, 4)])
+    world.run([Turn(1, 12)])
     assert process.metrics.registry.get_sample_value("streamer_input_lost_records_total") == 2
     lines = [line for line in caplog.messages if "event=input_lost" in line]
     assert lines == ["event=input_lost partition=events-0 committed=3 begins=5"]
@@ -231,6 +239,27 @@ def test_records_that_a_restore_replays_again_are_counted_once():
     world.run([Turn(1, 20)])
     assert process.daemon.ready()[0]
     assert process.metrics.registry.get_sample_value("streamer_replayed_records_total") == 1
+
+
+def test_a_restore_feeds_few_steps_in_a_slice_however_many_records_are_read_at_once(monkeypatch):
+    monkeypatch.setattr("streamer.batches.FIRST_RECORDS", 1)
+    monkeypatch.setattr("streamer.batches.MAX_BATCH_STEPS", 1)
+    replay, slices = Engine.replay, []
+
+    def counted(self: Engine, records: Records) -> tuple[Ints, Ints, int]:
+        slices.append(len(records))
+        return replay(self, records)
+
+    monkeypatch.setattr(Engine, "replay", counted)
+    world = World(ONE)
+    world.run(
+        [Start(0), Turn(0, 8), A, B, Turn(0, 4), B, A, B, B, Turn(0, 9), Kill(0), Wait(40), Start(1), Turn(1, 40)]
+    )
+    process = world.processes[1]
+    assert process is not None
+    assert states(process) == {"a": 2, "b": 4}
+    assert len(slices) > 1
+    assert set(slices) == {1}
 
 
 def test_an_older_model_that_comes_back_meets_no_state_whose_events_were_deleted_meanwhile():

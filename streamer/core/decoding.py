@@ -36,6 +36,7 @@ from streamer.core.fields import (
 from streamer.errors import EventError
 
 MAX_STREAM_BYTES = 512
+NOT_JUDGED: Mapping[int, bool] = {}
 STREAM, TS, VALUE = map(attrgetter, ("stream", "ts", "value"))  # mapped, half the time of a comprehension
 
 
@@ -141,9 +142,10 @@ class Decoder:
         if not self._typable:
             events = self._understood(records, range(len(records)))
         else:
-            events, odd = self._plain(records.values)
+            values, deep = self._tame(records.values)
+            events, odd = self._plain(values)
             if odd:
-                events = events.merged(self._understood(records, odd))
+                events = events.merged(self._understood(records, odd, deep))
         with np.errstate(invalid="ignore"):
             in_range = np.asarray(~(np.abs(events.values) > self._limits.max_abs).any(axis=1))
         events = events.keep(in_range, "out_of_range", lambda i: self._out_of_range(events.values[i]))
@@ -167,7 +169,7 @@ class Decoder:
         """What the typed decoder makes of the values, their positions, and the positions of those that it refuses."""
         plain: list[Any] = []
         odd: list[int] = []
-        rest = iter(self._tame(raws))
+        rest = iter(raws)
         while len(plain) + len(odd) < len(raws):
             try:
                 plain.extend(map(self._typed, rest))  # a refused one ends it; what came before is kept
@@ -176,15 +178,14 @@ class Decoder:
         refused = set(odd)
         return plain, [i for i in range(len(raws)) if i not in refused] if odd else range(len(raws)), odd
 
-    def _tame(self, raws: Sequence[bytes | None]) -> Sequence[bytes | None]:
-        """The values, None in place of those that are too large or too deep."""
+    def _tame(self, raws: Sequence[bytes | None]) -> tuple[Sequence[bytes | None], dict[int, bool]]:
+        """The values, None in place of those that are too large or too deep; and what was judged, which takes long."""
         short, most = self._short, self._limits.max_record_bytes
         if None not in raws and max(map(len, raws), default=0) <= short:  # type: ignore[arg-type]
-            return raws
-        return [
-            raw if raw is None or len(raw) <= short or (len(raw) <= most and not too_deep(raw)) else None
-            for raw in raws
-        ]
+            return raws, {}
+        deep = {i: too_deep(raw) for i, raw in enumerate(raws) if raw is not None and short < len(raw) <= most}
+        tame = [None if raw is None or len(raw) > most or deep.get(i, False) else raw for i, raw in enumerate(raws)]
+        return tame, deep
 
     def _columns(self, plain: Sequence[Any], ts: Sequence[int], index: Sequence[int]) -> Events:
         n = len(plain)
@@ -199,14 +200,15 @@ class Decoder:
         where, times = np.fromiter(index, np.int64, n), np.fromiter(ts, np.int64, n)
         return Events(where, list(map(STREAM, plain)), times, values, codes, [])
 
-    def _understood(self, records: Records, positions: Sequence[int]) -> Events:
-        """One record after another, so that a bad one costs nobody else."""
+    def _understood(self, records: Records, positions: Sequence[int], deep: Mapping[int, bool] = NOT_JUDGED) -> Events:
+        """One record after another, so that a bad one costs nobody else; deep has what `too_deep` said of some."""
         index, rejected = [], []
         understood: list[Understood] = []
         stamps = records.timestamps
         for i in positions:
+            stamp = None if stamps is None else stamps[i]
             try:
-                event = self.understand(records.values[i], records.keys[i], None if stamps is None else stamps[i])
+                event = self.understand(records.values[i], records.keys[i], stamp, deep.get(i))
             except EventError as error:
                 rejected.append(Rejection(i, error.reason, str(error)))
             else:
@@ -222,8 +224,13 @@ class Decoder:
             rejected,
         )
 
-    def understand(self, raw: bytes | None, key: bytes | None, timestamp: int | None) -> Understood:
-        """One record's fields. Raises EventError with the first thing that is wrong."""
+    def understand(
+        self, raw: bytes | None, key: bytes | None, timestamp: int | None, deep: bool | None = None
+    ) -> Understood:
+        """One record's fields. Raises EventError with the first thing that is wrong.
+
+        deep  what `too_deep` says of the value, where that is known already
+        """
         if raw is None:
             raise EventError("not_object", "the record has no value, expected a JSON object")
         if len(raw) > self._limits.max_record_bytes:
@@ -231,7 +238,7 @@ class Decoder:
                 "too_large",
                 f"the value has {len(raw)} bytes, input.max_record_bytes is {self._limits.max_record_bytes}",
             )
-        document, strict = parse(raw)
+        document, strict = parse(raw, deep)
         if not isinstance(document, dict):
             raise EventError("not_object", f"expected a JSON object, found {type(document).__name__}")
         layout = self._layout

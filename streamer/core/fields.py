@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from streamer.errors import EventError
 
@@ -16,7 +17,9 @@ MAX_DEPTH = 64  # far beyond any event; a fixed number, so that no interpreter's
 MAX_TS = 253_402_300_799_999  # the last millisecond of year 9999
 NOT_GIVEN = -1  # the event says nothing of this category; its stream keeps what it had
 EPOCH, EPOCH_WITHOUT_ZONE = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1)
-BRACKETS_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)  # possessive: nothing is kept to go back to
+STEP = np.zeros(256, np.int8)  # what each byte adds to the depth
+STEP[list(b"{[")], STEP[list(b"}]")] = 1, -1
 KEY, TIMESTAMP = "$key", "$timestamp"
 
 Path = tuple[str, ...]
@@ -54,9 +57,12 @@ class _Absent:
 ABSENT = _Absent()
 
 
-def parse(raw: bytes) -> tuple[Any, bool]:
-    """The JSON document, and whether it is strictly JSON: NaN and Infinity are read to be named, not accepted."""
-    if too_deep(raw):
+def parse(raw: bytes, deep: bool | None = None) -> tuple[Any, bool]:
+    """The JSON document, and whether it is strictly JSON: NaN and Infinity are read to be named, not accepted.
+
+    deep  what `too_deep` says of it, where that is known already
+    """
+    if too_deep(raw) if deep is None else deep:
         raise EventError("too_deep", f"the JSON is nested deeper than {MAX_DEPTH} levels")
     try:
         return msgspec.json.decode(raw), True
@@ -68,17 +74,14 @@ def parse(raw: bytes) -> tuple[Any, bool]:
 
 
 def too_deep(raw: bytes) -> bool:
-    """Whether the JSON is nested deeper than MAX_DEPTH; brackets inside strings do not count."""
+    """Whether the JSON is nested deeper than MAX_DEPTH; brackets inside strings do not count.
+
+    No Python object per bracket: a record may hold a million of them.
+    """
     if raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH:
         return False
-    depth = deepest = 0
-    for bracket in BRACKETS_OUTSIDE_STRINGS.findall(raw):
-        if bracket in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif bracket in b"}]":
-            depth -= 1
-    return deepest > MAX_DEPTH
+    steps = STEP[np.frombuffer(STRING.sub(b"", raw), np.uint8)]
+    return bool(steps.cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH)
 
 
 def find(document: Any, path: Path) -> Any:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.assembly import layout_of
+from streamer.core import fields
 from streamer.core.decoding import Decoder, Limits
 from streamer.core.events import REASONS, Partition, Records
-from streamer.core.fields import MAX_TS, NOT_GIVEN, Layout, iso8601
+from streamer.core.fields import MAX_DEPTH, MAX_TS, NOT_GIVEN, Layout, iso8601, too_deep
 from streamer.errors import EventError
 from streamer.settings import InputFields
 from tests.drive import records
@@ -74,6 +75,51 @@ def test_an_unusual_but_good_record_is_accepted(accepted):
     events = DEFAULT.decode(records([accepted]))
     assert events.rejected == []
     assert len(events.stream) == 1
+
+
+def deepest(text):
+    """The plain definition: one byte after the other, those of strings and after a backslash in them aside."""
+    depth = most = 0
+    in_string = escaped = False
+    for byte in text:
+        if in_string:
+            in_string = escaped or byte != ord('"')
+            escaped = not escaped and byte == ord("\\")
+        elif byte == ord('"'):
+            in_string = True
+        elif byte in b"{[":
+            depth += 1
+            most = max(most, depth)
+        elif byte in b"}]":
+            depth -= 1
+    return most
+
+
+pieces = st.sampled_from([b"[", b"{", b"[[[[[[[[", b"]", b"}", b"[]", b'"', b"\\", b"\n", b"a", b",", b"\xff"])
+
+
+@given(st.lists(pieces, max_size=200).map(b"".join), st.integers(0, MAX_DEPTH + 1))
+def test_depth_counts_the_brackets_outside_strings_of_any_text(text, outer):
+    text = b"[" * outer + text
+    assert too_deep(text) == (deepest(text) > MAX_DEPTH)
+
+
+def test_a_long_record_is_searched_for_its_depth_once(monkeypatch):
+    searched = []
+
+    class Counted:
+        def sub(self, new, raw):
+            searched.append(raw)
+            return pattern.sub(new, raw)
+
+    pattern = fields.STRING
+    monkeypatch.setattr(fields, "STRING", Counted())
+    many = b'"x":[' + b"[]," * 100 + b"1]}"
+    long = [nested(65), b'{"stream":"a","ts":1,"value":1,' + many, b'{"stream":17,' + many, b"[[" * 200]
+    for decoder in (DEFAULT, mapped(value="v")):
+        decoder.decode(records(long))
+        assert searched == long
+        searched.clear()
 
 
 @pytest.mark.parametrize(

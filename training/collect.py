@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 
 from streamer.adapters.kafka_python.connecting import open_client, refusals
+from streamer.adapters.kafka_python.consumer import Consumer
 from streamer.adapters.kafka_python.options import consumer_options
 from streamer.assembly import layout_of
 from streamer.core.decoding import Decoder, Limits
@@ -93,7 +94,7 @@ class Columns:
 def read_topics(kafka: KafkaSettings, topics: Sequence[str]) -> Iterator[Records]:
     """Every record of the topics up to their present ends, poll by poll."""
     options = consumer_options(kafka) | {"group_id": None, "group_instance_id": None, "enable_auto_commit": False}
-    with closing(open_client(KafkaConsumer, kafka, options)) as consumer, refusals(kafka):
+    with closing(open_client(Consumer, kafka, options)) as consumer, refusals(kafka):
         partitions = [p for topic in topics for p in _partitions(consumer, topic)]
         ends = consumer.end_offsets(partitions)
         consumer.assign(partitions)

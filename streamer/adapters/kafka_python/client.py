@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 
 from streamer.adapters.kafka_python.assignor import ClaimingAssignor
 from streamer.adapters.kafka_python.cluster import KafkaPythonCluster
 from streamer.adapters.kafka_python.columns import columns
 from streamer.adapters.kafka_python.connecting import open_client, refusals
+from streamer.adapters.kafka_python.consumer import Consumer
 from streamer.adapters.kafka_python.membership import Membership
 from streamer.adapters.kafka_python.options import consumer_options, transaction_options
 from streamer.adapters.kafka_python.output import Output
@@ -74,7 +75,7 @@ class KafkaPythonClient:
             self._transactions.begin(self._kafka.connect_timeout_seconds)
         assignor = ClaimingAssignor()
         options = consumer_options(self._kafka) | {"partition_assignment_strategy": [assignor]}
-        self._consumer = open_client(KafkaConsumer, self._kafka, options)
+        self._consumer = open_client(Consumer, self._kafka, options)
         assignor.membership = self._consumer.group_metadata
         self._membership = Membership(self._consumer, on_revoke)
         self._positions = Positions(self._consumer, self._input, self._explain)

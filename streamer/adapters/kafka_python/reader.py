@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError, RetriableError, UnknownBrokerIdError
 
 from streamer.adapters.kafka_python.columns import columns
 from streamer.adapters.kafka_python.connecting import open_client
+from streamer.adapters.kafka_python.consumer import Consumer
 from streamer.adapters.kafka_python.options import quiet_library, reader_options
 from streamer.core.events import Partition, Records
 from streamer.delivery import DeliveryError, NotNowError
@@ -84,7 +85,7 @@ class KafkaPythonLogReader:
     def _open(self, isolation_level: str) -> Any:
         quiet_library()
         try:
-            return open_client(KafkaConsumer, self._kafka, reader_options(self._kafka, isolation_level))
+            return open_client(Consumer, self._kafka, reader_options(self._kafka, isolation_level))
         except ConfigError as error:
             raise NotNowError(str(error)) from None
 

@@ -28,7 +28,11 @@ def columns(partition: Partition, batch: Sequence[Any]) -> Records:
     """Records of one partition, in their order."""
 
     def headers(index: int) -> Headers:
-        return [(name, value or b"") for name, value in batch[index].headers() or ()]
+        try:
+            found = batch[index].headers()
+        except SystemError:  # a name that is not UTF-8, which the library can only fail at; the others go with it
+            return ()
+        return [(name, value or b"") for name, value in found or ()]
 
     stamps = list(map(Message.timestamp, batch))
     return Records(

@@ -106,7 +106,8 @@ class LibrdkafkaClient:
         records = [columns(p, batch) for p, batch in by_partition(found).items() if p in running]
         self._watch.check_order(records)
         for each in records:
-            self._read_to[each.partition] = each.offsets[-1] + 1
+            read_to = self._read_to[each.partition]  # the end, if that came with them: markers may lie before it
+            self._read_to[each.partition] = max(read_to, each.offsets[-1] + 1)
         return records
 
     def hold(self, timeout_seconds: float) -> None:

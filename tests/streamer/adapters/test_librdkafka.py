@@ -1,10 +1,11 @@
 """librdkafka's clients come to their end within a limit, and its log lines through ours."""
 
 import logging
+import math
 from threading import Event
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from streamer.adapters.librdkafka.client import LibrdkafkaClient
 from streamer.adapters.librdkafka.ending import close, ended
@@ -19,6 +20,7 @@ from streamer.adapters.librdkafka.options import (
 from streamer.core.events import Partition
 from streamer.delivery import NotNowError, OutcomeUnknownError, Position
 from streamer.errors import ConfigError
+from streamer.kafka.watch import InputWatch
 from streamer.kafka.wording import without_secrets
 from streamer.settings import InputSettings, KafkaSettings, OutputSettings
 from tests.integration.waiting import eventually
@@ -112,3 +114,57 @@ def test_a_starting_position_of_unknown_outcome_gets_a_new_producer_as_nobody_el
     with pytest.raises(NotNowError, match="not to be used again"):
         client.commit_positions(start)
     client.commit_positions(start)
+
+
+EVENTS = Partition("events", 0)
+END = 1012  # after record 10 come the records of an aborted transaction, and its marker
+
+
+def message(offset: int, error: int | None = None) -> Message:
+    return Message(topic="events", partition=0, offset=offset, error=None if error is None else KafkaError(error))
+
+
+class Log:
+    """A consumer that returns these messages, one list a call, and knows where their partition ends."""
+
+    def __init__(self, *polls: list[Message]) -> None:
+        self._polls = list(polls)
+
+    def consume(self, _count: int, _timeout_seconds: float) -> list[Message]:
+        return self._polls.pop(0) if self._polls else []
+
+    def get_watermark_offsets(self, _partition: object, *, cached: bool) -> tuple[int, int]:
+        return 0, END
+
+
+class Reading:
+    """The membership of a member that reads one partition."""
+
+    owned = running = frozenset({EVENTS})
+    name_taken = False
+
+    def check(self) -> None:
+        """We are who we were."""
+
+    def run(self, *_: object) -> None:
+        """It runs already."""
+
+
+@pytest.mark.parametrize(
+    "polls",
+    [
+        [[message(10)], [message(END, KafkaError._PARTITION_EOF)]],
+        [[message(10), message(END, KafkaError._PARTITION_EOF)]],
+    ],
+    ids=["after the last record", "with it"],
+)
+def test_nothing_lags_once_the_end_of_a_log_that_ends_with_markers_has_come(polls):
+    client = LibrdkafkaClient(settings(), InputSettings(topics=["events"]), OutputSettings(), cluster=None)
+    client._consumer, client._membership, client._look_again = Log(*polls), Reading(), math.inf
+    client._watch = InputWatch({"events": 1}, "forecasts")
+    client.resume(EVENTS, 10)
+    assert client.lag() == {EVENTS: END - 10}
+    read = [records.offsets for _ in range(3) for records in client.poll(0.0, 100)]
+    assert (read, client.lag()) == ([[10]], {EVENTS: 0})
+    client.resume(EVENTS, 7)
+    assert client.lag() == {EVENTS: END - 7}

@@ -1,10 +1,11 @@
 """Replay: events from a file through the very engine that the daemon runs, forecasts to a file."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from streamer.batches import BatchLimit
 from streamer.core.engine import Engine
 from streamer.core.events import Records
 from streamer.core.fields import KEY, TIMESTAMP
@@ -56,14 +57,29 @@ def replay(
 ) -> Tally:
     """Forecast every accepted event of a source and write the wanted forecasts as lines.
 
+    What the source yields is advanced in batches as the daemon's: a long horizon's forecasts of all of it would need
+    gigabytes.
+
     watch  sees each batch's outcome as it is written
     """
     tally = Tally()
-    for records in source:
-        outcome = engine.advance([records])
+    for outcome in _outcomes(engine, source):
         for forecasts in outcome.forecasts:
             sink.writelines(line + b"\n" for line in encoder.encode(forecasts.published()))
         sink.flush()
         tally.add(outcome)
         watch(outcome)
     return tally
+
+
+def _outcomes(engine: Engine, source: Iterable[Records]) -> Iterator[Outcome]:
+    manifest = engine.model.manifest
+    limit = BatchLimit(manifest.horizon * len(manifest.levels), engine.arena.bytes_per_stream)
+    for records in source:
+        done = 0
+        while done < len(records):
+            batch = records.part(done, done + limit.records)
+            done += len(batch)
+            outcome = engine.advance([batch])
+            limit.advanced(len(batch), outcome.steps)
+            yield outcome

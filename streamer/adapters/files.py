@@ -13,7 +13,7 @@ from streamer.core.events import Partition, Records
 from streamer.errors import ConfigError
 
 STANDARD = "-"
-CHUNK_BYTES = 1 << 20  # some 15,000 events: a batch
+CHUNK_BYTES = 1 << 20  # some 15,000 events
 
 
 def open_input(path: str) -> AbstractContextManager[BinaryIO]:

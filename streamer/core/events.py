@@ -57,3 +57,15 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def part(self, begin: int, end: int) -> "Records":
+        """The records at these positions, of those that there are."""
+        headers = self.headers
+        return Records(
+            self.partition,
+            self.offsets[begin:end],
+            None if self.timestamps is None else self.timestamps[begin:end],
+            self.keys[begin:end],
+            self.values[begin:end],
+            lambda index: headers(begin + index),
+        )

@@ -1,5 +1,6 @@
 """`streamer replay`: a file of events becomes a file of forecasts, and what cannot be used is counted."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,8 +8,12 @@ import sys
 import pytest
 
 from streamer.__main__ import main
+from streamer.adapters.onnx_session import OnnxModel
+from streamer.batches import MAX_BATCH_NUMBERS, MAX_BATCH_STEPS
+from streamer.core.wire import ForecastEncoder
+from streamer.replay import replay
 from tests import models
-from tests.drive import event
+from tests.drive import batches, event, new_engine, records
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +129,31 @@ def test_output_settings_hold_for_a_replay_too(model, events, tmp_path):
         ("events.jsonl-0-0", [1], {"0.5": [6.0]}),
         ("events.jsonl-0-1", [1], {"0.5": [8.0]}),
     ]
+
+
+def replayed(path, source):
+    """The lines that a replay writes, and what came out of each batch."""
+    model = OnnxModel(path)
+    sink, outcomes = io.BytesIO(), []
+    replay(new_engine(model), ForecastEncoder(model.manifest), source, sink, outcomes.append)
+    return sink.getvalue().splitlines(), outcomes
+
+
+def test_a_long_horizon_is_forecast_in_small_batches_with_the_same_lines(tmp_path):
+    horizon, levels = 2_000, 3
+    path = models.save(models.echo(horizon=horizon), tmp_path / "long.onnx")
+    events = [event("ab"[i % 2], 1 + i // 2, i) for i in range(500)] + [b"nonsense"]
+    lines, outcomes = replayed(path, [records(events)])
+    forecasts = [len(outcome.forecasts[0]) for outcome in outcomes]
+    assert max(forecasts) * horizon * levels <= MAX_BATCH_NUMBERS
+    assert sum(forecasts) == len(lines) == 500
+    assert lines == replayed(path, batches(events, [1, 7, 30, 1] * 10))[0]
+
+
+def test_gaps_make_the_next_batch_of_a_replay_smaller(model):
+    gap = 160
+    events = [event(f"s{i % 10}", gap * (1 + i // 10), i) for i in range(1_000)]
+    _, outcomes = replayed(model, batches(events, [10, 100]))  # streams begin; some gaps; the rest in one piece
+    steps = [outcome.steps for outcome in outcomes]
+    assert sum(steps) == 10 + 990 * gap
+    assert max(steps) <= MAX_BATCH_STEPS

@@ -215,13 +215,19 @@ def _type_text(option):
     annotation = option.field.annotation
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in option.arguments)
-    kinds = {int: "whole number", float: "number", float | None: "number or null", str: "text"}
+    kinds = {
+        int: "whole number",
+        float: "number",
+        float | None: "number or null",
+        str: "text",
+        bool: "`true` or `false`",
+    }
     if option.is_list:
         element = option.arguments[0]
         while get_origin(element) is Annotated:
             element = get_args(element)[0]
         return {int: "list of whole numbers", float: "list of numbers"}.get(element, "list of names")
-    return kinds.get(annotation, "mapping")
+    return "mapping" if option.is_mapping else kinds[annotation]  # a kind without words is an error
 
 
 def with_table(text):

@@ -37,6 +37,7 @@ from tests.integration.records import create_topic
 
 STREAMS, PARTITIONS = 10_000, 4
 LOOKED_AT = 10_000  # forecasts, which the raw client sends
+RAW_LIMIT_SECONDS = 1_800.0  # it takes some seconds for a million events
 SKIPPED = 0.1  # of the events, until caches and batches have their size
 
 
@@ -91,19 +92,20 @@ class Bench:
         command = ["taskset", "-c", str(DAEMON_CPU), sys.executable, "-m", "tests.benchmarks.raw_client"]
         command += ["--bootstrap", self.cluster.bootstrap, "--input", self.events, "--output", self.forecasts_topic()]
         command += ["--values", str(self.values)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=RAW_LIMIT_SECONDS).stdout
         words = said.replace(",", "").split()
         return Cost(float(words[words.index("records/s") - 1]), float(words[words.index("CPU") - 1]))
 
 
 def last_values(bootstrap: str, topic: str) -> list[bytes]:
-    """The last forecasts of a partition."""
+    """The last forecasts of a partition, or all that there are."""
     part = TopicPartition(topic, 0)
     found: list[bytes] = []
     with closing(KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)) as consumer:
         consumer.assign([part])
-        consumer.seek(part, max(0, consumer.end_offsets([part])[part] - LOOKED_AT))
-        while len(found) < LOOKED_AT // 2:  # offsets have gaps
+        end = consumer.end_offsets([part])[part]
+        consumer.seek(part, max(0, end - LOOKED_AT))
+        while len(found) < LOOKED_AT // 2 and consumer.position(part) < end:  # offsets have gaps
             found += [record.value for record in consumer.poll(10_000).get(part, [])]
     return found
 

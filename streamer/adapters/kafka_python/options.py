@@ -35,7 +35,6 @@ DEFAULTS: Mapping[Any, Options] = {
         "reconnect_backoff_max_ms": 1_000,
         "delivery_timeout_ms": int(SEND_TIMEOUT_SECONDS * 1000),
         "max_block_ms": 5_000,
-        "batch_size": BATCH_BYTES,
         "metrics_enabled": False,
     },
 }
@@ -51,7 +50,9 @@ FIXED: Mapping[Any, Options] = {
     KafkaProducer: {
         "acks": "all",
         "allow_auto_create_topics": False,
+        "batch_size": BATCH_BYTES,
         "enable_idempotence": True,
+        "linger_ms": 0,  # a transaction would wait for it, and be over before a batch is sent
         "max_request_size": MAX_REQUEST_BYTES,
     },
 }

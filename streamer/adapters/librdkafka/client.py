@@ -13,7 +13,7 @@ from streamer.adapters.librdkafka.ending import close
 from streamer.adapters.librdkafka.failures import REFUSALS, error_of, told
 from streamer.adapters.librdkafka.membership import Membership
 from streamer.adapters.librdkafka.opening import open_client
-from streamer.adapters.librdkafka.options import batch_limit, consumer_options, producer_options
+from streamer.adapters.librdkafka.options import BATCH_BYTES, consumer_options, producer_options
 from streamer.adapters.librdkafka.output import Output
 from streamer.adapters.librdkafka.positions import Positions
 from streamer.adapters.librdkafka.transactions import Transactions
@@ -83,7 +83,7 @@ class LibrdkafkaClient:
         self._batch_bytes = ground.batch_bytes
         dead = self._output.dead_letter_topic
         limit = LetterLimit(ground.letter_bytes, self._cluster.largest_letter)
-        output = Output(dead, ground.partitions.get(dead, 1), limit, batch_limit(self._kafka, ground.batch_bytes))
+        output = Output(dead, ground.partitions.get(dead, 1), limit, min(BATCH_BYTES, ground.batch_bytes))
         self._transactions = Transactions(self._open_producer, output, self._kafka, self._transactional_id)
         try:
             self._transactions.begin(self._kafka.connect_timeout_seconds)

@@ -1,7 +1,7 @@
 """Settings as librdkafka's consumer and producer take them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from streamer.adapters.librdkafka.log_lines import LogLines
 from streamer.errors import ConfigError
@@ -12,8 +12,9 @@ Options = dict[str, Any]
 
 TRANSACTION_TIMEOUT_SECONDS = 10.0  # past it the coordinator aborts; then 30 s of a session, then the poll interval
 MAX_MESSAGE_BYTES = 64 * 2**20  # how large a record may be is for its topic to say; brokers end a connection at 100 MB
+# One batch of a partition is on its way at a time: with small ones a transaction would not be over in its time.
 BATCH_BYTES = 1_000_000  # at most; a topic may take less
-BATCH_MESSAGES = 10_000  # at most: librdkafka's default
+BATCH_MESSAGES = 10_000  # at most
 QUEUED_KBYTES = 32 * 1024  # read ahead by the consumer, in all
 READER_QUEUED_KBYTES = 16 * 1024
 READER_WAIT_MS = 20  # a broker holds back its answer about an old partition, and the question about the next, so long
@@ -38,7 +39,6 @@ PRODUCER: Options = {
     "delivery.timeout.ms": int(TRANSACTION_TIMEOUT_SECONDS * 1000),
     "queue.buffering.max.kbytes": SEND_KBYTES,
     "queue.buffering.max.messages": SEND_MESSAGES,
-    "batch.num.messages": BATCH_MESSAGES,
 }
 FIXED_CONSUMER: Options = {
     "auto.offset.reset": "earliest",  # only where retention has overtaken us: read what is left
@@ -50,6 +50,7 @@ FIXED_CONSUMER: Options = {
 }
 FIXED_PRODUCER: Options = {
     "acks": "all",
+    "batch.num.messages": BATCH_MESSAGES,
     "delivery.report.only.error": True,
     "enable.idempotence": True,
     "message.max.bytes": MAX_MESSAGE_BYTES,
@@ -65,26 +66,22 @@ OWN = {
     *FIXED_PRODUCER,
     *INSTEAD,
     "allow.auto.create.topics",
+    "batch.size",
     "delivery.timeout.ms",
     "enable.gapless.guarantee",
     "group.protocol",
     "group.remote.assignor",
+    "linger.ms",
     "logger",
     "message.timeout.ms",
     "metadata.broker.list",
     "partitioner",
     "queue.buffering.max.kbytes",
     "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
     "request.required.acks",
     "transactional.id",
 }
-
-
-class BatchLimit(NamedTuple):
-    """What a batch of messages for one partition may have."""
-
-    bytes: int
-    messages: int
 
 
 def consumer_options(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Options:
@@ -122,21 +119,8 @@ def producer_options(
     """
     own: Options = {"transactional.id": transactional_id, "compression.type": output.compression, **callbacks}
     own["logger"] = LogLines(kafka)
-    size: Options = {"batch.size": batch_limit(kafka, batch_bytes).bytes}
+    size: Options = {"batch.size": min(BATCH_BYTES, batch_bytes)}
     return COMMON | PRODUCER | _given(kafka) | size | FIXED_PRODUCER | own
-
-
-def batch_limit(kafka: KafkaSettings, batch_bytes: int) -> BatchLimit:
-    """The producer's limit where topics take `batch_bytes`."""
-    options = {"batch.size": BATCH_BYTES} | PRODUCER | _given(kafka)
-    return BatchLimit(min(_whole(options, "batch.size"), batch_bytes), _whole(options, "batch.num.messages"))
-
-
-def _whole(options: Options, name: str) -> int:
-    try:
-        return int(options[name])
-    except ValueError:
-        raise ConfigError(f"kafka.options.{name}: {options[name]!r} is not a whole number") from None
 
 
 def _given(kafka: KafkaSettings) -> Options:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streamer.adapters.librdkafka.options import BatchLimit
+from streamer.adapters.librdkafka.options import BATCH_MESSAGES
 from streamer.core.events import Partition
 from streamer.delivery import Messages
 from streamer.kafka.letters import DeadLetter, LetterLimit, dead_letters
@@ -46,12 +46,12 @@ class Output:
 
     dead_letter_topic  messages for it are cut when they are too large for it; empty: there is none
     letter_partitions  how many it has
-    batch              as large as one for a partition may be
+    batch_bytes        that a batch of messages may have
     """
 
-    def __init__(self, dead_letter_topic: str, letter_partitions: int, limit: LetterLimit, batch: BatchLimit) -> None:
+    def __init__(self, dead_letter_topic: str, letter_partitions: int, limit: LetterLimit, batch_bytes: int) -> None:
         self.limit = limit
-        self._batch = batch
+        self._batch_bytes = batch_bytes
         self._dead_letter_topic = dead_letter_topic
         self._letter_partitions = letter_partitions
 
@@ -71,7 +71,7 @@ class Output:
         """
         batches: defaultdict[Partition, list[_Batch]] = defaultdict(list)
         for messages in prepared.messages:
-            batches[messages.partition] += _batches(messages, self._batch)
+            batches[messages.partition] += _batches(messages, self._batch_bytes)
         for number, a_round in enumerate(zip_longest(*batches.values())):
             if number:
                 flush(producer, deadline, failed)
@@ -109,13 +109,13 @@ def flush(producer: Producer, deadline: float, failed: Callable[[], Any]) -> Non
         raise KafkaException(failed())
 
 
-def _batches(messages: Messages, limit: BatchLimit) -> Iterator[_Batch]:
+def _batches(messages: Messages, limit: int) -> Iterator[_Batch]:
     """All messages in their order, as many at a time as a batch takes, or one that is larger."""
     ends = np.cumsum(_lengths(messages.keys) + _lengths(messages.values) + OVERHEAD)
     begin = before = 0
     while begin < len(ends):
-        end = max(begin + 1, int(np.searchsorted(ends, before + limit.bytes, side="right")))
-        end = min(end, begin + limit.messages)
+        end = max(begin + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        end = min(end, begin + BATCH_MESSAGES)
         yield _Batch(messages, slice(begin, end), int(ends[end - 1]) - before)
         begin, before = end, int(ends[end - 1])
 

@@ -10,13 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from streamer.adapters.librdkafka.client import LibrdkafkaClient
 from streamer.adapters.librdkafka.ending import close, ended
 from streamer.adapters.librdkafka.log_lines import LogLines
-from streamer.adapters.librdkafka.options import (
-    BatchLimit,
-    batch_limit,
-    consumer_options,
-    producer_options,
-    reader_options,
-)
+from streamer.adapters.librdkafka.options import consumer_options, producer_options, reader_options
 from streamer.core.events import Partition
 from streamer.delivery import NotNowError, OutcomeUnknownError, Position
 from streamer.errors import ConfigError
@@ -82,17 +76,10 @@ def test_words_of_the_librarys_own_messages_are_no_secrets():
     assert without_secrets("a broker", settings(debug="broker")) == "a broker"
 
 
-def test_a_batch_is_as_large_as_the_operator_the_library_and_the_topics_allow():
-    assert batch_limit(settings(), 2_000_000) == BatchLimit(bytes=1_000_000, messages=10_000)
-    assert batch_limit(settings(), 5_000) == BatchLimit(bytes=5_000, messages=10_000)
-    by_operator = settings(**{"batch.size": "300", "batch.num.messages": 7})
-    assert batch_limit(by_operator, 5_000) == BatchLimit(bytes=300, messages=7)
-
-
-@pytest.mark.parametrize("name", ["batch.size", "batch.num.messages"])
-def test_a_limit_of_batches_that_is_no_number_is_refused_by_its_name(name):
-    with pytest.raises(ConfigError, match=rf"kafka\.options\.{name}: 'many' is not a whole number"):
-        batch_limit(settings(**{name: "many"}), 5_000)
+@pytest.mark.parametrize("name", ["batch.size", "batch.num.messages", "linger.ms", "queue.buffering.max.ms"])
+def test_what_would_make_a_transaction_longer_than_its_time_is_refused_by_its_name(name):
+    with pytest.raises(ConfigError, match=rf"kafka\.options\.{name}: the daemon sets this itself; remove it"):
+        producer_options(settings(**{name: 100}), OutputSettings(topic="o"), "t", 1000, {})
 
 
 def test_a_line_is_written_with_its_level(caplog):

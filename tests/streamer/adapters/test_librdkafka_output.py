@@ -7,13 +7,12 @@ from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.adapters.librdkafka.options import BatchLimit
 from streamer.adapters.librdkafka.output import OVERHEAD, Output
 from streamer.core.events import Partition
 from streamer.delivery import Messages
 from streamer.kafka.letters import LetterLimit
 
-BATCH = BatchLimit(bytes=2_000, messages=9)
+BATCH, MESSAGES = 2_000, 9  # bytes of a batch, and messages
 
 
 class Library:
@@ -32,7 +31,9 @@ class Library:
 
 def publish(messages: list[Messages], failed=lambda: None) -> Library:
     output, library = Output("", 1, LetterLimit(0, lambda: None), BATCH), Library()
-    output.publish(library, output.prepare(messages, may_look=False), float("inf"), failed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamer.adapters.librdkafka.output.BATCH_MESSAGES", MESSAGES)
+        output.publish(library, output.prepare(messages, may_look=False), float("inf"), failed)
     return library
 
 
@@ -42,9 +43,7 @@ def size(sent) -> int:
 
 columns = st.tuples(
     st.integers(0, 2),  # the partition
-    st.lists(
-        st.tuples(st.sampled_from([1, 60, 512]), st.sampled_from([None, 0, 10, 300, 2 * BATCH.bytes])), max_size=40
-    ),
+    st.lists(st.tuples(st.sampled_from([1, 60, 512]), st.sampled_from([None, 0, 10, 300, 2 * BATCH])), max_size=40),
     st.booleans(),
 )
 
@@ -67,15 +66,15 @@ def test_every_message_goes_once_in_its_order_and_a_round_has_a_batch_of_each_pa
         batches = [turn[number] for turn in rounds if number in turn]
         assert [row for batch in batches for row in batch] == rows
         assert all(number in turn for turn in rounds[: len(batches)])  # no round without it before its end
-        assert all(size(batch) <= BATCH.bytes or len(batch) == 1 for batch in batches)
-        assert all(len(batch) <= BATCH.messages for batch in batches)
+        assert all(size(batch) <= BATCH or len(batch) == 1 for batch in batches)
+        assert all(len(batch) <= MESSAGES for batch in batches)
         last = {each.keys[-1] for each in columns if each.keys}
         for batch, after in pairwise(batches):
-            full = len(batch) == BATCH.messages or size([*batch, after[0]]) > BATCH.bytes
+            full = len(batch) == MESSAGES or size([*batch, after[0]]) > BATCH
             assert full or batch[-1][0] in last
 
 
 def test_nothing_more_is_handed_over_once_a_message_has_failed():
-    messages = Messages(Partition("forecasts", 0), [b"k"] * 9, [bytes(BATCH.bytes)] * 9)
+    messages = Messages(Partition("forecasts", 0), [b"k"] * 9, [bytes(BATCH)] * 9)
     with pytest.raises(KafkaException):
         publish([messages], lambda: KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))

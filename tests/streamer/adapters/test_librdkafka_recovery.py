@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamer.adapters.librdkafka.options import BatchLimit
 from streamer.adapters.librdkafka.output import Output
 from streamer.adapters.librdkafka.transactions import Transactions
 from streamer.delivery import NotNowError
@@ -35,9 +34,7 @@ def test_a_producer_is_tried_for_hours_with_more_time_each_time_up_to_a_limit():
     def away() -> Any:
         return Away(limits)
 
-    transactions = Transactions(
-        away, Output("", 1, LetterLimit(0, lambda: None), BatchLimit(1000, 10)), KafkaSettings(), "id"
-    )
+    transactions = Transactions(away, Output("", 1, LetterLimit(0, lambda: None), 1000), KafkaSettings(), "id")
     for _ in range(HOURS):
         with pytest.raises(NotNowError, match="not let in"):
             transactions.recover()

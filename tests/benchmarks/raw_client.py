@@ -4,6 +4,10 @@ Consume every record of the input and produce, for each, one of the file's lines
 partition of the output, and commit the positions with them every 100 ms: confluent-kafka's own classes with the
 daemon's options, the shortest loop there is, and nothing else. With the lines that the daemon has published, its
 throughput is a share of this.
+
+--skip N   the clocks begin after so many records
+--rounds   a batch of each partition at a time, as the daemon does: librdkafka then has no batch waiting, for whose turn
+           it would ask without pause
 """
 
 import argparse
@@ -16,6 +20,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from streamer.adapters.librdkafka.options import BATCH_BYTES, consumer_options, producer_options
+from streamer.adapters.librdkafka.output import OVERHEAD
 from streamer.settings import KafkaSettings, OutputSettings
 
 INTERVAL_SECONDS = 0.1
@@ -24,22 +29,35 @@ IDLE_SECONDS = 5.0
 FIRST_SECONDS = 60.0  # for the first record, which comes after the group's first rebalance
 
 
-def run(consumer: Consumer, producer: Producer, output: str, values: list[bytes]) -> tuple[int, float, float]:
-    """Records passed through until none comes any more; the seconds and CPU seconds from the first to the last."""
+def run(
+    consumer: Consumer, producer: Producer, output: str, values: list[bytes], skip: int, in_rounds: bool
+) -> tuple[int, float, float]:
+    """Records passed through until none comes any more, from the commit on that includes `skip`; seconds, CPU seconds.
+
+    Clocks end with the last commit.
+    """
     count, patience = 0, time.monotonic() + FIRST_SECONDS
     last: dict[tuple[str, int], Message] = {}  # of each partition in this transaction
-    began = ended = due = cpu = 0.0
+    waiting: dict[int, int] = {}  # bytes of each partition's round
+    marks: list[tuple[int, float, float]] = []  # records, clock and CPU at commits
+    began = ended = due = 0.0
     producer.begin_transaction()
     while not began or time.monotonic() - ended < IDLE_SECONDS:
         messages = consumer.consume(MAX_RECORDS, 0) or consumer.consume(1, INTERVAL_SECONDS)
         if not messages and not began and time.monotonic() > patience:
             raise SystemExit(f"no record within {FIRST_SECONDS:g} s: is anything in the topic?")
         if messages and not began:
-            began, cpu = time.monotonic(), cpu_seconds()
-            ended, due = began, began + INTERVAL_SECONDS
+            ended = began = time.monotonic()
+            due = began + INTERVAL_SECONDS
+            marks.append((0, began, cpu_seconds()))
         for message in messages:
-            number = message.partition()
-            producer.produce(output, values[count % len(values)], message.key(), number)
+            number, value = message.partition(), values[count % len(values)]
+            if in_rounds:
+                waiting[number] = waiting.get(number, 0) + len(message.key()) + len(value) + OVERHEAD
+                if waiting[number] > BATCH_BYTES:
+                    producer.flush()
+                    waiting = {number: len(message.key()) + len(value) + OVERHEAD}
+            producer.produce(output, value, message.key(), number)
             last[message.topic(), number] = message
             count += 1
         if last and time.monotonic() >= due:
@@ -47,11 +65,13 @@ def run(consumer: Consumer, producer: Producer, output: str, values: list[bytes]
             producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata())
             producer.commit_transaction()
             ended = time.monotonic()
-            due, last = ended + INTERVAL_SECONDS, {}
+            marks.append((count, ended, cpu_seconds()))
+            due, last, waiting = ended + INTERVAL_SECONDS, {}, {}
             producer.begin_transaction()
-    used = cpu_seconds() - cpu
     producer.abort_transaction()
-    return count, ended - began, used
+    first = next(mark for mark in marks if mark[0] >= skip)
+    records, seconds, cpu = (end - begin for begin, end in zip(first, marks[-1], strict=True))
+    return int(records), seconds, cpu
 
 
 def cpu_seconds() -> float:
@@ -68,6 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--group", default=f"raw-{time.time_ns()}")
     parser.add_argument("--values", type=Path, required=True)
     parser.add_argument("--compression", default="lz4")
+    parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--rounds", action="store_true")
     given = parser.parse_args(arguments)
     kafka = KafkaSettings(bootstrap_servers=given.bootstrap, group_id=given.group, client="confluent")
     output = OutputSettings(topic=given.output, compression=given.compression)
@@ -76,7 +98,8 @@ def main(arguments: Sequence[str]) -> int:
     consumer = Consumer(consumer_options(kafka, print) | {"enable.partition.eof": False})
     consumer.subscribe([given.input])
     try:
-        count, seconds, cpu = run(consumer, producer, given.output, given.values.read_bytes().splitlines())
+        values = given.values.read_bytes().splitlines()
+        count, seconds, cpu = run(consumer, producer, given.output, values, given.skip, given.rounds)
     finally:
         consumer.close()
     speed = f"{count / seconds:,.0f} records/s, {1e6 * cpu / count:.1f} CPU seconds per million"

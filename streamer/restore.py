@@ -166,7 +166,7 @@ class Restore:
 
     @property
     def _reached(self) -> tuple[int, int]:
-        return self._step.value, self._at
+        return self._step.value, self._at - (0 if self._left is None else len(self._left))
 
     def _asked(self, question: Question, timeout_seconds: float) -> Any:
         """The answer to a step's only question. Raises NotYetError while there is none, and what the question does."""

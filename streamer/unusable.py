@@ -76,10 +76,9 @@ class Unusable:
 
         all_are_void  whether the events seen are not all there were: then nobody knows whose the others were
         """
-        rows, last_slot = self._engine.rows(self._task.partition), self._engine.arena.last_slot
         rebuilt: list[int] = []
-        for piece in _pieces(rows):
-            has_begun = last_slot[piece] != NEVER
+        for piece in _pieces(self._engine.rows(self._task.partition)):
+            has_begun = self._engine.arena.last_slot[piece] != NEVER
             rebuilt += self._rebuilt(piece[has_begun])
             self._forget(piece[~has_begun])
             if len(piece) == PIECE:

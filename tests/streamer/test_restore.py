@@ -251,7 +251,7 @@ def test_a_restore_feeds_few_steps_in_a_slice_however_many_records_are_read_at_o
         return replay(self, records)
 
     monkeypatch.setattr(Engine, "replay", counted)
-    world = World(ONE)
+    world = World(replace(ONE, records_per_read=100))
     world.run(
         [Start(0), Turn(0, 8), A, B, Turn(0, 4), B, A, B, B, Turn(0, 9), Kill(0), Wait(40), Start(1), Turn(1, 40)]
     )
@@ -260,6 +260,20 @@ def test_a_restore_feeds_few_steps_in_a_slice_however_many_records_are_read_at_o
     assert states(process) == {"a": 2, "b": 4}
     assert len(slices) > 1
     assert set(slices) == {1}
+
+
+def test_a_replay_in_many_slices_gets_on_in_each_and_is_not_set_aside_for_another(monkeypatch, caplog):
+    monkeypatch.setattr("streamer.batches.FIRST_RECORDS", 1)
+    monkeypatch.setattr("streamer.batches.MAX_BATCH_STEPS", 1)
+    world = World(replace(ONE, partitions=2, records_per_read=100))
+    begun = Start(0), Turn(0, 8), A, Feed(1, "b"), Turn(0, 4)
+    world.run([*begun, *[A, Feed(1, "b")] * 6, Turn(0, 20), Kill(0), Wait(40)])
+    world.run([Start(1), *[Turn(1), Wait(8)] * 40])
+    process = world.processes[1]
+    assert process is not None
+    assert process.daemon.ready() == (True, "2 partitions assigned, 0 being restored")
+    assert process.metrics.registry.get_sample_value("streamer_replayed_records_total") == 12
+    assert "restore_set_aside" not in caplog.text
 
 
 def test_an_older_model_that_comes_back_meets_no_state_whose_events_were_deleted_meanwhile():

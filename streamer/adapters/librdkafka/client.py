@@ -80,10 +80,10 @@ class LibrdkafkaClient:
         self._positions = Positions(self._consumer, self._kafka, self._input)
         ground = self._cluster.prepare()
         self._watch = InputWatch(ground.partitions, self._output.topic)
-        self._batch_bytes = ground.batch_bytes
+        self._batch_bytes = min(BATCH_BYTES, ground.batch_bytes)
         dead = self._output.dead_letter_topic
         limit = LetterLimit(ground.letter_bytes, self._cluster.largest_letter)
-        output = Output(dead, ground.partitions.get(dead, 1), limit, min(BATCH_BYTES, ground.batch_bytes))
+        output = Output(dead, ground.partitions.get(dead, 1), limit, self._batch_bytes)
         self._transactions = Transactions(self._open_producer, output, self._kafka, self._transactional_id)
         try:
             self._transactions.begin(self._kafka.connect_timeout_seconds)

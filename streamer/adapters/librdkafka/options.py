@@ -114,13 +114,13 @@ def producer_options(
 ) -> Options:
     """For a transactional producer.
 
-    batch_bytes  the largest batch that every topic it writes to takes
+    batch_bytes  that a batch may have: at most `BATCH_BYTES`, and what every topic it writes to takes
     callbacks    `error_cb` and `on_delivery`
     """
     own: Options = {"transactional.id": transactional_id, "compression.type": output.compression, **callbacks}
     own["logger"] = LogLines(kafka)
-    size: Options = {"batch.size": min(BATCH_BYTES, batch_bytes)}
-    return COMMON | PRODUCER | _given(kafka) | size | FIXED_PRODUCER | own
+    own["batch.size"] = batch_bytes
+    return COMMON | PRODUCER | _given(kafka) | FIXED_PRODUCER | own
 
 
 def _given(kafka: KafkaSettings) -> Options:
